@@ -1,0 +1,82 @@
+//! The engine's error: a kind that a program can act on, and a sentence that a person can.
+
+use std::fmt;
+
+/// What a caller can do about an [`Error`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Kind {
+    /// A flag, URL, name or program is wrong: correct it and start again.
+    Config,
+    /// Something that was named does not exist: a folder, a topic, a partition.
+    Missing,
+    /// Access was refused: credentials or permissions.
+    Denied,
+    /// A server, peer or port could not be reached or was lost: try again later.
+    Unavailable,
+    /// Somebody else holds what must be ours alone: a topic's writer, a port, a newer run of this job.
+    Conflict,
+    /// Input that cannot be read as what it should be.
+    BadInput,
+    /// Data that should be there is gone: a gap in a topic, a truncated file.
+    Lost,
+    /// An input/output operation of the machine failed: a disk, a pipe.
+    Io,
+    /// A defect in nekton or in the program's own closures.
+    Internal,
+}
+
+/// An error that says what happened, to what, and what to do.
+#[derive(Clone)]
+pub struct Error {
+    kind: Kind,
+    message: String,
+}
+
+/// The result of nekton's fallible functions.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl Error {
+    /// Makes an error of `kind`. The message is one or two sentences: what happened, to what, what to do.
+    pub fn new(kind: Kind, message: impl Into<String>) -> Self {
+        Error { kind, message: message.into() }
+    }
+    /// A wrong setting, see [`Kind::Config`].
+    pub fn config(message: impl Into<String>) -> Self {
+        Self::new(Kind::Config, message)
+    }
+    /// A failed input/output operation on `what`, see [`Kind::Io`] (or a finer kind where the
+    /// operating system says so).
+    pub fn io(what: impl fmt::Display, error: &std::io::Error) -> Self {
+        let kind = match error.kind() {
+            std::io::ErrorKind::NotFound => Kind::Missing,
+            std::io::ErrorKind::PermissionDenied => Kind::Denied,
+            _ => Kind::Io,
+        };
+        Self::new(kind, format!("{what}: {error}"))
+    }
+    /// What a caller can do about it.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+    /// The same error with `context: ` before its message.
+    #[must_use]
+    pub fn context(mut self, context: impl fmt::Display) -> Self {
+        self.message = format!("{context}: {}", self.message);
+        self
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({:?})", self.message, self.kind)
+    }
+}
+
+impl std::error::Error for Error {}

@@ -1,0 +1,5 @@
+//! The dataflow's time.
+
+/// System time in milliseconds since 1970, assigned to records at the source; the timestamp of
+/// every collection.
+pub type Time = u64;

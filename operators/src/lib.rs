@@ -1,0 +1,1 @@
+//! nekton-operators
