@@ -11,8 +11,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use crate::Time;
 use crate::error::Result;
-use crate::time::Time;
 
 /// Wakes the worker that owns a reader or writer. May be called from any thread, any number of times.
 pub type Waker = Arc<dyn Fn() + Send + Sync>;
@@ -64,7 +64,8 @@ pub enum Polled {
     More,
     /// Nothing more now; the waker will be called.
     Idle,
-    /// The end of a finite input: nothing will ever follow.
+    /// At the end of what there is, and nobody known is writing more. Asked again later, there may
+    /// be more all the same; an engine that reads "until the end" stops when every partition says so.
     End,
 }
 
@@ -186,4 +187,8 @@ pub trait Topics: Send + Sync {
     fn source(&self, name: &str) -> Result<Arc<dyn Source>>;
     /// Opens `name` for writing, creating it where it does not exist.
     fn sink(&self, name: &str, settings: &SinkSettings) -> Result<Arc<dyn Sink>>;
+    /// Called when the program has named all its topics: the moment to refuse settings for others.
+    fn built(&self) -> Result<()> {
+        Ok(())
+    }
 }

@@ -1,0 +1,294 @@
+//! The root operator: routes events to the workers of their segments, holds them until their time is
+//! closed, and applies them in order.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use differential_dataflow::{AsCollection, VecCollection};
+use serde::{Deserialize, Serialize};
+use timely::dataflow::StreamVec;
+use timely::dataflow::channels::pact::Exchange;
+use timely::dataflow::operators::Capability;
+use timely::dataflow::operators::generic::OutputBuilder;
+use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
+use timely::dataflow::operators::vec::Map;
+
+use super::segment::Agency;
+use super::timers::Timers;
+use super::{Agent, Agents, Effects};
+use crate::connect::Position;
+use crate::events::{Block, Event, Events, Order};
+use crate::hash::{SEGMENTS, Segment, fixed_hash};
+use crate::job::Shared;
+use crate::pace::{Pace, first};
+use crate::time::Time;
+
+/// The events of a block that go to one worker, with their keys.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Parcel<K, E> {
+    worker: u32,
+    order: Order,
+    events: Vec<(K, E)>,
+}
+
+/// Fewer events than this are applied as they come; more are first sorted by segment, so that the
+/// agents of a segment are in the processor's cache when their turn comes.
+const SORT_FROM: usize = 8 << 10;
+
+/// The state of a root on one worker.
+struct Root<A: Agent> {
+    agencies: Vec<Agency<A>>,
+    timers: Timers<A::Key>,
+    effects: Effects<A>,
+    /// Segments touched at the present time.
+    touched: Vec<u16>,
+    /// For sorting: the parcel and place of each event, in the order of segments.
+    sorted: Vec<(u32, u32)>,
+    segments: Vec<u16>,
+}
+
+impl<A: Agent> Root<A> {
+    fn new() -> Self {
+        Root {
+            agencies: (0..SEGMENTS).map(|_| Agency::default()).collect(),
+            timers: Timers::default(),
+            effects: Effects { any: false, timer: None, leave: false, segment: 0, emitted: Vec::new() },
+            touched: Vec::new(),
+            sorted: Vec::new(),
+            segments: Vec::new(),
+        }
+    }
+
+    #[inline]
+    fn apply(&mut self, time: Time, hash: u64, key: &A::Key, event: &A::Event) {
+        let segment = Segment::of(hash).index();
+        let agency = &mut self.agencies[segment];
+        if agency.untouched() {
+            self.touched.push(segment as u16);
+        }
+        self.effects.segment = segment as u16;
+        if let Some(change) = agency.on_event(time, hash, key, event, &mut self.effects) {
+            self.timers.change(segment as u16, key, change);
+        }
+    }
+
+    /// Fires all timers due at `time`.
+    fn fire(&mut self, time: Time) {
+        while let Some((segment, key)) = self.timers.pop(time) {
+            let agency = &mut self.agencies[segment as usize];
+            if agency.untouched() {
+                self.touched.push(segment);
+            }
+            self.effects.segment = segment;
+            if let Some(change) = agency.on_timer(time, &key, &mut self.effects) {
+                self.timers.change(segment, &key, change);
+            }
+        }
+    }
+
+    /// Applies the events of a time, whose parcels are in order.
+    fn apply_all(&mut self, time: Time, parcels: &[Parcel<A::Key, A::Event>]) {
+        let count: usize = parcels.iter().map(|parcel| parcel.events.len()).sum();
+        if count < SORT_FROM {
+            for (key, event) in parcels.iter().flat_map(|parcel| &parcel.events) {
+                self.apply(time, fixed_hash(key), key, event);
+            }
+            return;
+        }
+        // A counting sort by segment, which keeps the order within each.
+        let mut starts = vec![0_u32; SEGMENTS + 1];
+        self.segments.clear();
+        self.segments.reserve(count);
+        for (key, _) in parcels.iter().flat_map(|parcel| &parcel.events) {
+            let segment = Segment::of(fixed_hash(key)).index();
+            starts[segment + 1] += 1;
+            self.segments.push(segment as u16);
+        }
+        for segment in 0..SEGMENTS {
+            starts[segment + 1] += starts[segment];
+        }
+        self.sorted.clear();
+        self.sorted.resize(count, (0, 0));
+        let mut segments = self.segments.iter();
+        for (number, parcel) in parcels.iter().enumerate() {
+            for (place, &segment) in (0..parcel.events.len()).zip(&mut segments) {
+                let next = &mut starts[segment as usize];
+                self.sorted[*next as usize] = (number as u32, place as u32);
+                *next += 1;
+            }
+        }
+        let sorted = std::mem::take(&mut self.sorted);
+        for &(number, place) in &sorted {
+            let (key, event) = &parcels[number as usize].events[place as usize];
+            self.apply(time, fixed_hash(key), key, event);
+        }
+        self.sorted = sorted;
+    }
+}
+
+/// What is held for one time.
+struct Pending<K, E> {
+    capabilities: Vec<Capability<Time>>,
+    parcels: Vec<Parcel<K, E>>,
+}
+
+/// Builds a root. Returns its agents and a stream that carries its progress.
+pub(crate) fn root<'s, A: Agent>(
+    events: &Events<'s, A::Event>,
+    name: &str,
+    number: u32,
+    key: impl Fn(&A::Event) -> A::Key + 'static,
+    pace: &Rc<Pace>,
+    shared: &Arc<Shared>,
+) -> (Agents<'s, A>, StreamVec<'s, Time, ()>) {
+    let scope = events.blocks.scope();
+    let parcels = route(events.blocks(), scope.peers(), key);
+
+    let mut builder = OperatorBuilder::new(format!("Agents: {name}"), scope);
+    let mut input = builder
+        .new_input(parcels, Exchange::new(|parcel: &Parcel<A::Key, A::Event>| u64::from(parcel.worker)));
+    let (views_output, views) = builder.new_output::<Vec<((A::Key, A::View), Time, isize)>>();
+    let mut views_output = OutputBuilder::from(views_output);
+    let (emitted_output, emitted) = builder.new_output::<Vec<Block<A::Emit>>>();
+    let mut emitted_output = OutputBuilder::from(emitted_output);
+    let (progress_output, progress) = builder.new_output::<Vec<()>>();
+
+    let slot = pace.add_root();
+    let (pace, shared) = (pace.clone(), shared.clone());
+    builder.build(move |_capabilities| {
+        let mut root = Root::<A>::new();
+        let mut pending: BTreeMap<Time, Pending<A::Key, A::Event>> = BTreeMap::new();
+        // Capabilities for the earliest timer.
+        let mut timer_capabilities: Option<Vec<Capability<Time>>> = None;
+        // Keeps the port, which never carries data.
+        let _progress_output = progress_output;
+        move |frontiers| {
+            input.for_each(|capability, parcels| {
+                let held = pending.entry(*capability.time()).or_insert_with(|| Pending {
+                    capabilities: (0..3).map(|port| capability.retain(port)).collect(),
+                    parcels: Vec::new(),
+                });
+                held.parcels.append(parcels);
+            });
+
+            let frontier = first(&frontiers[0]);
+            let ended = frontier.is_none();
+            if ended && (shared.config.stop.requested() || shared.failed()) {
+                // Stopped, not ended: timers in the future are not due.
+                root.timers.clear();
+            }
+            // After the end of all inputs, the timers fire that are pending then; what they set beyond the
+            // last of these does not, or an agent that always sets its next timer would never end.
+            let mut last_timer = None;
+            loop {
+                if ended && pending.is_empty() && last_timer.is_none() {
+                    last_timer = root.timers.latest();
+                }
+                let next = pending.keys().next().copied().into_iter().chain(root.timers.earliest()).min();
+                let Some(time) = next.filter(|&time| frontier.is_none_or(|frontier| time < frontier)) else {
+                    break;
+                };
+                if last_timer.is_some_and(|last| time > last) {
+                    root.timers.clear();
+                    break;
+                }
+                let Pending { capabilities, mut parcels } =
+                    pending.remove(&time).unwrap_or_else(|| Pending {
+                        capabilities: timer_capabilities
+                            .as_ref()
+                            .expect("a pending timer holds capabilities for its time")
+                            .iter()
+                            .map(|capability| capability.delayed(&time))
+                            .collect(),
+                        parcels: Vec::new(),
+                    });
+                root.fire(time);
+                parcels.sort_by_key(|parcel| parcel.order);
+                root.apply_all(time, &parcels);
+
+                let mut handle = views_output.activate();
+                let mut session = handle.session(&capabilities[0]);
+                for segment in root.touched.drain(..) {
+                    root.agencies[segment as usize]
+                        .finish(|key, view, diff| session.give(((key, view), time, diff)));
+                }
+                drop(session);
+                if !root.effects.emitted.is_empty() {
+                    let mut handle = emitted_output.activate();
+                    let mut session = handle.session(&capabilities[1]);
+                    root.effects.emitted.sort_by_key(|(segment, _)| *segment);
+                    let mut emitted = root.effects.emitted.drain(..).peekable();
+                    while let Some((segment, event)) = emitted.next() {
+                        let mut events = vec![event];
+                        while let Some((_, event)) = emitted.next_if(|(other, _)| *other == segment) {
+                            events.push(event);
+                        }
+                        let order = Order {
+                            source: number,
+                            partition: segment.into(),
+                            position: Position::default(),
+                        };
+                        session.give(Block { order, events });
+                    }
+                }
+                hold_for_timers(&root.timers, &mut timer_capabilities, &capabilities);
+            }
+            match root.timers.earliest() {
+                None => timer_capabilities = None,
+                Some(due) => {
+                    for capability in timer_capabilities.iter_mut().flatten() {
+                        if *capability.time() < due {
+                            capability.downgrade(&due);
+                        }
+                    }
+                }
+            }
+            pace.set_timer(slot, root.timers.earliest());
+        }
+    });
+
+    let views: VecCollection<_, _, isize> = views.as_collection();
+    (Agents { views, emitted: events.flow.events_of(emitted) }, progress)
+}
+
+/// Makes sure that capabilities are held for the earliest timer; `now` are those of the present time.
+fn hold_for_timers<K: super::Key>(
+    timers: &Timers<K>,
+    held: &mut Option<Vec<Capability<Time>>>,
+    now: &[Capability<Time>],
+) {
+    if let Some(due) = timers.earliest() {
+        let enough = held.as_ref().is_some_and(|held| *held[0].time() <= due);
+        if !enough {
+            *held = Some(now.iter().map(|capability| capability.delayed(&due)).collect());
+        }
+    }
+}
+
+/// Divides every block by the worker that owns its keys' segments.
+fn route<'s, K: super::Key, E: Event>(
+    blocks: StreamVec<'s, Time, Block<E>>,
+    peers: usize,
+    key: impl Fn(&E) -> K + 'static,
+) -> StreamVec<'s, Time, Parcel<K, E>> {
+    blocks.flat_map(move |block| {
+        let mut parcels: Vec<Parcel<K, E>> = (0..peers as u32)
+            .map(|worker| Parcel { worker, order: block.order, events: Vec::new() })
+            .collect();
+        if let [only] = &mut parcels[..] {
+            only.events = block.events.into_iter().map(|event| (key(&event), event)).collect();
+        } else {
+            for parcel in &mut parcels {
+                parcel.events.reserve(block.events.len() / peers + block.events.len() / 8);
+            }
+            for event in block.events {
+                let key = key(&event);
+                let worker = Segment::of(fixed_hash(&key)).worker(peers);
+                parcels[worker].events.push((key, event));
+            }
+            parcels.retain(|parcel| !parcel.events.is_empty());
+        }
+        parcels
+    })
+}

@@ -1,0 +1,239 @@
+//! What a program builds: sources, roots, collections, sinks and views of one job.
+
+use std::any::Any;
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use differential_dataflow::VecCollection;
+use serde::de::DeserializeOwned;
+use timely::ExchangeData;
+use timely::dataflow::operators::generic::operator::empty;
+use timely::dataflow::{Scope, StreamVec};
+
+use crate::agents::{Agent, Agents, Key, Record, root};
+use crate::connect::{RawRecord, Waker};
+use crate::error::{Error, Kind, Result};
+use crate::events::{Block, Event, Events};
+use crate::job::Shared;
+use crate::pace::{self, Pace};
+use crate::sink::{Encoder, Output, sink};
+use crate::source::{Feed, source};
+use crate::table::decode_row;
+use crate::time::Time;
+use crate::topic::TopicFeed;
+use crate::view::View;
+
+/// What the workers of a process share while they build: views by name.
+pub(crate) type Views = Mutex<HashMap<String, Box<dyn Any + Send>>>;
+
+/// The dataflow of a job while a program builds it. Every worker builds the same one: a program must
+/// name its topics and roots in the same order whenever it is called.
+#[derive(Clone)]
+pub struct Flow<'s> {
+    scope: Scope<'s, Time>,
+    inner: Rc<Building<'s>>,
+}
+
+struct Building<'s> {
+    pace: Rc<Pace>,
+    shared: Arc<Shared>,
+    views: Arc<Views>,
+    names: RefCell<Vec<String>>,
+    progress: RefCell<Vec<StreamVec<'s, Time, ()>>>,
+}
+
+impl std::fmt::Debug for Flow<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Flow").field("names", &self.inner.names.borrow()).finish_non_exhaustive()
+    }
+}
+
+impl<'s> Flow<'s> {
+    pub(crate) fn new(
+        scope: Scope<'s, Time>,
+        pace: Rc<Pace>,
+        shared: Arc<Shared>,
+        views: Arc<Views>,
+    ) -> Self {
+        pace::ticks(scope, &pace, &shared);
+        let inner = Building { pace, shared, views, names: RefCell::default(), progress: RefCell::default() };
+        Flow { scope, inner: Rc::new(inner) }
+    }
+
+    /// Finishes the dataflow.
+    pub(crate) fn finish(self) {
+        pace::gate(self.scope, &self.inner.pace, self.inner.progress.take());
+    }
+
+    /// Events from a stream of blocks of one's own. Within a time, the blocks' [`Order`](crate::events::Order)s
+    /// must be distinct and must not depend on the number of workers.
+    pub fn events_of<E: Clone + 'static>(&self, blocks: StreamVec<'s, Time, Block<E>>) -> Events<'s, E> {
+        Events { blocks, flow: self.clone() }
+    }
+
+    /// Timely's scope, for operators of one's own. What they hold back is not seen by the
+    /// back-pressure; streams can be handed back with [`Flow::events_of`] and differential's `as_collection`.
+    pub fn scope(&self) -> Scope<'s, Time> {
+        self.scope
+    }
+
+    /// Numbers a source or root; its name must be its own.
+    fn number(&mut self, kind: &str, name: &str) -> u32 {
+        let full = format!("{kind} {name:?}");
+        let mut names = self.inner.names.borrow_mut();
+        if names.contains(&full) {
+            self.inner.shared.fail(Error::config(format!(
+                "the program has two of {full}: give every one a name of its own, or use the first one twice"
+            )));
+        }
+        names.push(full);
+        names.len() as u32 - 1
+    }
+
+    fn failing<T>(&self, result: Result<T>) -> Option<T> {
+        result.map_err(|error| self.inner.shared.fail(error)).ok()
+    }
+
+    /// The events of a topic, each a JSON value of type `T`. What cannot be read as one goes to the
+    /// topic `<topic>.dead-letter`.
+    pub fn events<T: Event>(&mut self, topic: &str) -> Events<'s, T> {
+        self.events_with(topic, json)
+    }
+
+    /// The events of a topic, as `decode` reads them from their records. An `Err` says why a record
+    /// cannot be read.
+    pub fn events_with<T: Event>(
+        &mut self,
+        topic: &str,
+        decode: impl FnMut(&RawRecord) -> Result<T, String> + 'static,
+    ) -> Events<'s, T> {
+        let number = self.number("topic", topic);
+        let at = (self.scope.index(), self.scope.peers());
+        let shared = self.inner.shared.clone();
+        let opened = shared.source(topic);
+        let Some(opened) = self.failing(opened) else {
+            return self.events_of(empty(self.scope));
+        };
+        let feed = |waker: Waker| TopicFeed::new(topic, opened, decode, at, shared.clone(), waker);
+        let sourced = source(self.scope, topic, number, &self.inner.pace, &shared, feed);
+        self.inner.progress.borrow_mut().push(sourced.progress);
+        if shared.config.on_bad_input == crate::job::OnBadInput::DeadLetter {
+            let dead_letters = self.events_of(sourced.dead_letters);
+            self.sink(&format!("{topic}.dead-letter"), &dead_letters);
+        }
+        self.events_of(sourced.events)
+    }
+
+    /// Events from a feed of one's own: each worker's share, as `feed` makes it from the worker's
+    /// index, the number of workers, and the waker to call when there is something to read.
+    pub fn feed<T: Event, F: Feed<T>>(
+        &mut self,
+        name: &str,
+        feed: impl FnOnce(usize, usize, Waker) -> F,
+    ) -> Events<'s, T> {
+        let number = self.number("feed", name);
+        let (worker, workers) = (self.scope.index(), self.scope.peers());
+        let make = |waker: Waker| feed(worker, workers, waker);
+        let sourced = source(self.scope, name, number, &self.inner.pace, &self.inner.shared, make);
+        self.inner.progress.borrow_mut().push(sourced.progress);
+        self.events_of(sourced.events)
+    }
+
+    pub(crate) fn agents<A: Agent>(
+        &mut self,
+        events: &Events<'s, A::Event>,
+        name: &str,
+        key: impl Fn(&A::Event) -> A::Key + 'static,
+    ) -> Agents<'s, A> {
+        let number = self.number("root", name);
+        let (agents, progress) = root(events, name, number, key, &self.inner.pace, &self.inner.shared);
+        self.inner.progress.borrow_mut().push(progress);
+        agents
+    }
+
+    /// A table from a topic in the `upsert` or `changes` envelope, or of messages with keys: each
+    /// key's newest value, as a collection.
+    pub fn table<K: Key, V: Record>(&mut self, topic: &str) -> VecCollection<'s, Time, (K, V), isize> {
+        self.events_with(topic, decode_row::<K, V>).table(topic)
+    }
+
+    /// Writes to a topic: a reference to a collection of pairs (as [`changes`](crate::changes)) or to events, or
+    /// a collection in one of the envelopes.
+    pub fn sink(&mut self, topic: &str, output: impl Output<'s>) {
+        output.write_to(self, topic);
+    }
+
+    pub(crate) fn write<D: ExchangeData>(
+        &mut self,
+        topic: &str,
+        updates: StreamVec<'s, Time, D>,
+        encoder: Encoder<D>,
+    ) {
+        self.number("sink", topic);
+        let built = sink(updates, topic, encoder, &self.inner.pace, &self.inner.shared);
+        if let Some(progress) = self.failing(built) {
+            self.inner.progress.borrow_mut().push(progress);
+        }
+    }
+
+    /// Keeps a collection in memory to be looked at while the job runs, see [`View`]. The handle that
+    /// every worker of the process gets is of the same view.
+    pub fn view<D: Record + std::hash::Hash>(
+        &mut self,
+        name: &str,
+        collection: &impl Collect<'s, D>,
+    ) -> View<D> {
+        self.number("view", name);
+        let config = &self.inner.shared.config;
+        let (limit, workers) = (config.view_limit, config.workers);
+        let mut views = self.inner.views.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = views
+            .entry(name.to_owned())
+            .or_insert_with(|| Box::new(View::<D>::new(name, workers, limit)))
+            .downcast_ref::<View<D>>()
+            .cloned();
+        drop(views);
+        let Some(view) = kept else {
+            let error = format!("the view {name:?} has another type on another worker");
+            self.inner.shared.fail(Error::new(Kind::Config, error));
+            return View::new(name, workers, limit);
+        };
+        let progress = view.feed(collection.collect().inner, (self.scope.index(), workers));
+        self.inner.progress.borrow_mut().push(progress);
+        view
+    }
+
+    /// Calls `logic` with each change of a collection when its time is closed: once a time, in order of times, with
+    /// the changes consolidated and sorted, on the worker that has them. For tests and tools.
+    pub fn each_time<D: Record>(
+        &mut self,
+        collection: &VecCollection<'s, Time, D, isize>,
+        logic: impl FnMut(Time, Vec<(D, isize)>) + 'static,
+    ) {
+        let progress = crate::observe::each_time(collection, logic);
+        self.inner.progress.borrow_mut().push(progress);
+    }
+}
+
+/// What can be kept as a view: a collection, or agents.
+pub trait Collect<'s, D> {
+    /// It as a collection.
+    fn collect(&self) -> VecCollection<'s, Time, D, isize>;
+}
+impl<'s, D: Clone + 'static> Collect<'s, D> for VecCollection<'s, Time, D, isize> {
+    fn collect(&self) -> Self {
+        self.clone()
+    }
+}
+impl<'s, A: Agent> Collect<'s, (A::Key, A::View)> for Agents<'s, A> {
+    fn collect(&self) -> VecCollection<'s, Time, (A::Key, A::View), isize> {
+        self.views()
+    }
+}
+
+/// Reads a JSON value of type `T`, for [`Flow::events_with`].
+pub fn json<T: DeserializeOwned>(record: &RawRecord) -> Result<T, String> {
+    serde_json::from_slice(&record.payload).map_err(|error| error.to_string())
+}

@@ -1,0 +1,193 @@
+//! What a job is told before it starts, what its workers share while it runs, what it says at its end.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use crate::connect::{Sink, SinkSettings, Source, Start, Topics, Waker};
+use crate::error::{Error, Kind, Result};
+
+/// What becomes of a record that cannot be read as an event.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnBadInput {
+    /// It goes to the topic `<topic>.dead-letter`, with its position and the reason, and is counted.
+    #[default]
+    DeadLetter,
+    /// The job stops with an error.
+    Fail,
+}
+
+/// What a job is told before it starts.
+#[derive(Clone, Debug)]
+pub struct JobConfig {
+    /// The job's name: of its subscriptions, producers and (later) checkpoints.
+    pub name: String,
+    /// Worker threads in each process, at least 1.
+    pub workers: usize,
+    /// The number of this process, below `hosts.len()`.
+    pub process: usize,
+    /// One `address:port` a process; empty for a single process.
+    pub hosts: Vec<String>,
+    /// Where to begin in topics that this job has not read before.
+    pub start: Start,
+    /// Finish when every input has ended, instead of following it.
+    pub until_end: bool,
+    /// While this is true, `until_end` does not end: something is still being published.
+    pub hold_end: Option<Arc<AtomicBool>>,
+    /// What becomes of a record that cannot be read.
+    pub on_bad_input: OnBadInput,
+    /// How many partitions an output topic gets that does not exist yet.
+    pub new_topic_partitions: u32,
+    /// The most records a view keeps.
+    pub view_limit: usize,
+    /// Ends the job cleanly on request.
+    pub stop: Stop,
+}
+
+impl JobConfig {
+    /// One worker in one process, from the earliest record on, following its inputs.
+    pub fn new(name: impl Into<String>) -> Self {
+        JobConfig {
+            name: name.into(),
+            workers: 1,
+            process: 0,
+            hosts: Vec::new(),
+            start: Start::Earliest,
+            until_end: false,
+            hold_end: None,
+            on_bad_input: OnBadInput::default(),
+            new_topic_partitions: 1,
+            view_limit: 1_000_000,
+            stop: Stop::default(),
+        }
+    }
+}
+
+/// A request for a clean end: sources stop reading, what was read is worked through, sinks are
+/// flushed and closed. Timers that are not due yet do not fire.
+#[derive(Clone, Default)]
+pub struct Stop(Arc<StopState>);
+
+#[derive(Default)]
+struct StopState {
+    requested: AtomicBool,
+    wakers: Mutex<Vec<Waker>>,
+}
+
+impl Stop {
+    /// Asks for the end. May be called from any thread, at any time, also from a signal handler's thread.
+    pub fn request(&self) {
+        self.0.requested.store(true, Ordering::SeqCst);
+        self.wake_all();
+    }
+    /// Whether the end was asked for.
+    pub fn requested(&self) -> bool {
+        self.0.requested.load(Ordering::SeqCst)
+    }
+    pub(crate) fn add_waker(&self, waker: Waker) {
+        self.0.wakers.lock().unwrap_or_else(PoisonError::into_inner).push(waker);
+    }
+    fn wake_all(&self) {
+        for waker in self.0.wakers.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            waker();
+        }
+    }
+}
+
+impl fmt::Debug for Stop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Stop").field(&self.requested()).finish()
+    }
+}
+
+/// What a job did, as it is known in this process.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// Events read.
+    pub events: u64,
+    /// Records that could not be read.
+    pub dead_letters: u64,
+    /// Messages handed to output topics.
+    pub messages: u64,
+    /// Epochs opened.
+    pub epochs: u64,
+    /// From the start of the workers to their end.
+    pub elapsed: Duration,
+}
+
+/// Counters that workers add to.
+#[derive(Debug, Default)]
+pub struct Counters {
+    pub(crate) events: AtomicU64,
+    pub(crate) dead_letters: AtomicU64,
+    pub(crate) messages: AtomicU64,
+    pub(crate) epochs: AtomicU64,
+}
+
+/// What the workers of one process share.
+pub(crate) struct Shared {
+    pub(crate) config: JobConfig,
+    pub(crate) counters: Counters,
+    topics: Arc<dyn Topics>,
+    sources: Mutex<HashMap<String, Result<Arc<dyn Source>>>>,
+    sinks: Mutex<HashMap<String, Result<Arc<dyn Sink>>>>,
+    failed: AtomicBool,
+    error: Mutex<Option<Error>>,
+}
+
+impl Shared {
+    pub(crate) fn new(config: JobConfig, topics: Arc<dyn Topics>) -> Self {
+        Shared {
+            config,
+            counters: Counters::default(),
+            topics,
+            sources: Mutex::default(),
+            sinks: Mutex::default(),
+            failed: AtomicBool::new(false),
+            error: Mutex::new(None),
+        }
+    }
+
+    /// The source behind a name, opened once a process.
+    pub(crate) fn source(&self, name: &str) -> Result<Arc<dyn Source>> {
+        let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
+        sources.entry(name.to_owned()).or_insert_with(|| self.topics.source(name)).clone()
+    }
+
+    /// The sink behind a name, opened once a process.
+    pub(crate) fn sink(&self, name: &str, settings: &SinkSettings) -> Result<Arc<dyn Sink>> {
+        let mut sinks = self.sinks.lock().unwrap_or_else(PoisonError::into_inner);
+        sinks.entry(name.to_owned()).or_insert_with(|| self.topics.sink(name, settings)).clone()
+    }
+
+    pub(crate) fn built(&self) -> Result<()> {
+        self.topics.built()
+    }
+
+    /// Ends the job with `error`; the first one wins.
+    pub(crate) fn fail(&self, error: Error) {
+        let mut slot = self.error.lock().unwrap_or_else(PoisonError::into_inner);
+        if slot.is_none() {
+            tracing::debug!(%error, "the job fails");
+            *slot = Some(error);
+        }
+        drop(slot);
+        self.failed.store(true, Ordering::SeqCst);
+        self.config.stop.wake_all();
+    }
+
+    pub(crate) fn failed(&self) -> bool {
+        self.failed.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn take_error(&self) -> Option<Error> {
+        let taken = self.error.lock().unwrap_or_else(PoisonError::into_inner).take();
+        taken.or_else(|| self.failed().then(|| Error::new(Kind::Internal, "the job failed")))
+    }
+
+    pub(crate) fn held_open(&self) -> bool {
+        self.config.hold_end.as_ref().is_some_and(|held| held.load(Ordering::SeqCst))
+    }
+}

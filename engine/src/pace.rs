@@ -1,0 +1,299 @@
+//! Pace: which time records get, when an epoch closes, and how much may be in flight.
+//!
+//! Every worker has one [`Pace`]. Its sources stamp what they read with the worker's open epoch; after
+//! the step in which something was read, the epoch is closed, and no earlier than a millisecond
+//! later the next one is filled with all that has come in meanwhile. So an event that comes alone leaves
+//! at once, and under load epochs widen by themselves.
+//!
+//! * **Ticks.** A worker that closed an epoch tells all others to go on to the next time, so that
+//!   none of them holds it back. Nothing is sent while nothing happens: an idle job is parked.
+//! * **Back-pressure.** A source reads only while fewer than [`MAX_IN_FLIGHT`] of its worker's epochs
+//!   are on their way; the [gate](gate) sees them arrive at every root, sink and view. A read is
+//!   bounded in bytes, see [`Quantum`].
+//! * **Timers** of agents are due at times of their own: the pace closes epochs for them when nobody else does.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+use timely::dataflow::channels::pact::{Exchange, Pipeline};
+use timely::dataflow::operators::generic::OutputBuilder;
+use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
+use timely::dataflow::{Scope, StreamVec};
+use timely::progress::frontier::MutableAntichain;
+use timely::progress::operate::FrontierInterest;
+use timely::scheduling::Activator;
+
+use crate::job::Shared;
+use crate::time::{Time, now};
+use std::sync::Arc;
+
+/// The most epochs of one worker that are on their way from its sources to the sinks.
+pub const MAX_IN_FLIGHT: usize = 6;
+
+/// The shortest time between two epochs of one worker.
+const EPOCH: Duration = Duration::from_millis(1);
+
+/// The pace of one worker.
+pub(crate) struct Pace {
+    shared: Arc<Shared>,
+    /// The time that the next record gets at least; all before is closed here.
+    open: Cell<Time>,
+    /// The furthest that a peer has asked this worker to go.
+    asked: Cell<Time>,
+    /// The open epoch's time, once something was stamped with it.
+    stamped: Cell<Option<Time>>,
+    /// When the last epoch was opened.
+    opened: Cell<Option<Instant>>,
+    /// Closed times on their way.
+    in_flight: RefCell<VecDeque<Time>>,
+    /// All before this time has arrived everywhere; `None` when nothing will ever follow.
+    arrived: Cell<Option<Time>>,
+    /// A tick that peers are to be told.
+    tick: Cell<Option<Time>>,
+    /// The earliest timer of each root on this worker.
+    timers: RefCell<Vec<Option<Time>>>,
+    /// Whom to wake when any of this changes.
+    sources: RefCell<Vec<Activator>>,
+}
+
+impl Pace {
+    pub(crate) fn new(shared: Arc<Shared>) -> Rc<Self> {
+        Rc::new(Pace {
+            shared,
+            open: Cell::new(0),
+            asked: Cell::new(0),
+            stamped: Cell::new(None),
+            opened: Cell::new(None),
+            in_flight: RefCell::default(),
+            arrived: Cell::new(Some(0)),
+            tick: Cell::new(None),
+            timers: RefCell::default(),
+            sources: RefCell::default(),
+        })
+    }
+
+    /// Adds an operator to be woken at every change.
+    pub(crate) fn add_source(&self, activator: Activator) {
+        self.sources.borrow_mut().push(activator);
+    }
+
+    pub(crate) fn wake(&self) {
+        for source in self.sources.borrow().iter() {
+            source.activate();
+        }
+    }
+
+    /// The time below which this worker will stamp nothing more.
+    pub(crate) fn open(&self) -> Time {
+        self.open.get()
+    }
+
+    /// All before this time has arrived at every root, sink and view; `None` at the very end.
+    pub(crate) fn arrived(&self) -> Option<Time> {
+        self.arrived.get()
+    }
+
+    /// Whether a source may read now: `Ok` with the time to stamp, or how long to wait, where it is
+    /// known (otherwise an arrival will wake the source).
+    pub(crate) fn turn(&self) -> Result<Time, Option<Duration>> {
+        if let Some(time) = self.stamped.get() {
+            return Ok(time);
+        }
+        if self.in_flight.borrow().len() >= MAX_IN_FLIGHT {
+            return Err(None);
+        }
+        if let Some(opened) = self.opened.get() {
+            let since = opened.elapsed();
+            if since < EPOCH {
+                return Err(Some(EPOCH - since));
+            }
+        }
+        Ok(self.open.get().max(now()))
+    }
+
+    /// Something was stamped with `time`: the epoch closes when this step of the worker is over.
+    pub(crate) fn stamp(&self, time: Time) {
+        if self.stamped.get().is_none() {
+            self.stamped.set(Some(time));
+            self.opened.set(Some(Instant::now()));
+            self.shared.counters.epochs.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        }
+    }
+
+    /// New times start behind `time`.
+    pub(crate) fn start_after(&self, time: Time) {
+        self.open.set(self.open.get().max(time + 1));
+    }
+
+    /// Called after every step of the worker: closes the epoch that was filled in it.
+    pub(crate) fn after_step(&self) {
+        if let Some(time) = self.stamped.take() {
+            self.in_flight.borrow_mut().push_back(time);
+            self.open.set(self.asked.get().max(time + 1));
+            self.tick.set(Some(time + 1));
+            self.wake();
+        }
+    }
+
+    /// A peer goes on to `time`. While an epoch is being filled, that waits for the step's end.
+    fn follow(&self, time: Time) {
+        self.asked.set(self.asked.get().max(time));
+        if self.stamped.get().is_none() && self.open.get() < time {
+            self.open.set(time);
+            self.wake();
+        }
+    }
+
+    fn arrive(&self, frontier: Option<Time>) {
+        if self.arrived.get() == frontier {
+            return;
+        }
+        self.arrived.set(frontier);
+        let mut in_flight = self.in_flight.borrow_mut();
+        while in_flight.front().is_some_and(|&time| frontier.is_none_or(|f| time < f)) {
+            in_flight.pop_front();
+        }
+        drop(in_flight);
+        self.wake();
+    }
+
+    /// A slot in which a root keeps its earliest timer.
+    pub(crate) fn add_root(&self) -> usize {
+        let mut timers = self.timers.borrow_mut();
+        timers.push(None);
+        timers.len() - 1
+    }
+
+    /// Tells the earliest timer of the root in `slot`.
+    pub(crate) fn set_timer(&self, slot: usize, due: Option<Time>) {
+        let before = std::mem::replace(&mut self.timers.borrow_mut()[slot], due);
+        if due != before && due.is_some() {
+            self.wake();
+        }
+    }
+
+    /// Closes the epoch of a timer that has come due; otherwise how long until the next one.
+    fn due(&self) -> Option<Duration> {
+        let earliest = self.timers.borrow().iter().flatten().min().copied()?;
+        if earliest < self.open.get() || self.stamped.get().is_some() {
+            return None;
+        }
+        let now = now();
+        if earliest <= now {
+            self.open.set(earliest + 1);
+            self.tick.set(Some(earliest + 1));
+            self.wake();
+            None
+        } else {
+            Some(Duration::from_millis(earliest - now))
+        }
+    }
+}
+
+/// How many bytes a source reads at a turn: doubled while it finds more than that waiting, halved
+/// again when it does not, so that epochs stay small when it is quiet and wide under load.
+#[derive(Debug)]
+pub(crate) struct Quantum(usize);
+
+impl Quantum {
+    const LEAST: usize = 64 << 10;
+    const MOST: usize = 4 << 20;
+
+    pub(crate) fn new() -> Self {
+        Quantum(Self::LEAST)
+    }
+    pub(crate) fn bytes(&self) -> usize {
+        self.0
+    }
+    pub(crate) fn adapt(&mut self, more: bool) {
+        self.0 = if more { (self.0 * 2).min(Self::MOST) } else { (self.0 / 2).max(Self::LEAST) };
+    }
+}
+
+/// "Go on to this time", for one worker.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+struct Tick {
+    worker: usize,
+    time: Time,
+}
+
+/// Builds the operators that send and receive ticks and that watch timers. Call once a worker, first.
+pub(crate) fn ticks<'s>(scope: Scope<'s, Time>, pace: &Rc<Pace>, shared: &Arc<Shared>) {
+    let (index, peers) = (scope.index(), scope.peers());
+
+    let mut builder = OperatorBuilder::new("Pace".to_owned(), scope);
+    let info = builder.operator_info();
+    let activator = scope.activator_for(info.address.clone());
+    let sync = scope.worker().sync_activator_for(info.address.to_vec());
+    shared.config.stop.add_waker(Arc::new(move || {
+        // A worker that has gone needs no waking.
+        let _ = sync.activate();
+    }));
+    pace.add_source(scope.activator_for(info.address.clone()));
+    let (output, stream) = builder.new_output::<Vec<Tick>>();
+    let mut output = OutputBuilder::from(output);
+    let pace_ = pace.clone();
+    builder.build(move |mut capabilities| {
+        let mut capability = capabilities.pop();
+        move |_frontiers| {
+            let Some(held) = capability.as_mut() else { return };
+            if pace_.arrived().is_none() {
+                capability = None;
+                return;
+            }
+            if let Some(wait) = pace_.due() {
+                activator.activate_after(wait);
+            }
+            if *held.time() < pace_.open() {
+                held.downgrade(&pace_.open());
+            }
+            if let Some(time) = pace_.tick.take()
+                && peers > 1
+            {
+                let mut handle = output.activate();
+                let mut session = handle.session(&*held);
+                for worker in (0..peers).filter(|&w| w != index) {
+                    session.give(Tick { worker, time });
+                }
+            }
+        }
+    });
+
+    let mut builder = OperatorBuilder::new("Ticks".to_owned(), scope);
+    let mut input = builder.new_input(stream, Exchange::new(|tick: &Tick| tick.worker as u64));
+    builder.set_notify_for(0, FrontierInterest::Never);
+    let pace = pace.clone();
+    builder.build(move |_capabilities| {
+        move |_frontiers| {
+            input.for_each(|_, ticks| {
+                for tick in ticks.drain(..) {
+                    pace.follow(tick.time);
+                }
+            });
+        }
+    });
+}
+
+/// Builds the operator that sees epochs arrive: its inputs carry no data, only the progress of
+/// every source, root, sink and view. Call once a worker, last.
+pub(crate) fn gate<'s>(scope: Scope<'s, Time>, pace: &Rc<Pace>, progress: Vec<StreamVec<'s, Time, ()>>) {
+    let mut builder = OperatorBuilder::new("Gate".to_owned(), scope);
+    let mut inputs: Vec<_> = progress.into_iter().map(|stream| builder.new_input(stream, Pipeline)).collect();
+    let pace = pace.clone();
+    builder.build(move |_capabilities| {
+        move |frontiers| {
+            for input in &mut inputs {
+                input.for_each(|_, _| {});
+            }
+            pace.arrive(frontiers.iter().filter_map(first).min());
+        }
+    });
+}
+
+/// The one time of a frontier of a totally ordered timestamp; `None` where it is empty.
+pub(crate) fn first(frontier: &MutableAntichain<Time>) -> Option<Time> {
+    frontier.frontier().first().copied()
+}

@@ -1,0 +1,165 @@
+//! Running a job: worker threads, their loop, and a clean end whatever happens.
+
+use std::any::Any;
+use std::cell::RefCell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, Once, PoisonError};
+use std::time::Instant;
+
+use timely::WorkerConfig;
+use timely::communication::Config as Communication;
+use timely::worker::Worker;
+
+use crate::cluster;
+use crate::connect::Topics;
+use crate::error::{Error, Kind, Result};
+use crate::flow::{Flow, Views};
+use crate::job::{JobConfig, Shared, Summary};
+use crate::pace::Pace;
+use crate::time::Time;
+
+/// Runs a job until its end: until every input has ended (with [`JobConfig::until_end`]), until a
+/// stop is requested, or until something fails. `program` is called once on each worker thread.
+///
+/// # Errors
+/// The first error of any worker; all others of this process have ended when it is returned.
+pub fn run<F>(config: JobConfig, topics: Arc<dyn Topics>, program: F) -> Result<Summary>
+where
+    F: for<'s> Fn(&mut Flow<'s>) + Send + Sync + 'static,
+{
+    catch_panics();
+    let started = Instant::now();
+    if config.workers == 0 {
+        return Err(Error::config("a job needs at least one worker: give --workers 1 or more"));
+    }
+    let (builders, guard): (_, Box<dyn Any + Send>) = if config.hosts.len() > 1 {
+        let (builders, guard) = cluster::connect(&config)?;
+        (builders, Box::new(guard))
+    } else {
+        Communication::Process(config.workers).try_build().map_err(|error| {
+            Error::new(Kind::Internal, format!("the workers could not be set up: {error}"))
+        })?
+    };
+    let mut worker_config = WorkerConfig::default();
+    let effort = differential_dataflow::Config::default().idle_merge_effort(Some(1_000));
+    differential_dataflow::configure(&mut worker_config, &effort);
+
+    let shared = Arc::new(Shared::new(config, topics));
+    let views = Arc::new(Views::default());
+    let of_workers = shared.clone();
+    // The guard of the network's threads stays here: dropping it panics if a peer was lost.
+    let workers = timely::execute::execute_from(builders, Box::new(()), worker_config, move |worker| {
+        work(worker, &program, &of_workers, &views);
+    })
+    .map_err(|error| Error::new(Kind::Internal, format!("the workers could not be started: {error}")))?;
+    for joined in workers.join() {
+        if let Err(panic) = joined {
+            shared.fail(panicked(&shared, &panic));
+        }
+    }
+    if shared.failed() && shared.config.hosts.len() > 1 {
+        // Peers may hold their ends open; the network's threads end with the process.
+        std::mem::forget(guard);
+    } else if catch_unwind(AssertUnwindSafe(|| drop(guard))).is_err() {
+        shared.fail(panicked(&shared, "the network's threads ended"));
+    }
+    if let Some(error) = shared.take_error() {
+        return Err(error);
+    }
+    let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
+    Ok(Summary {
+        events: count(&shared.counters.events),
+        dead_letters: count(&shared.counters.dead_letters),
+        messages: count(&shared.counters.messages),
+        epochs: count(&shared.counters.epochs),
+        elapsed: started.elapsed(),
+    })
+}
+
+/// One worker: builds the dataflow, steps it until it is complete or the job has failed.
+fn work<F>(worker: &mut Worker, program: &F, shared: &Arc<Shared>, views: &Arc<Views>)
+where
+    F: for<'s> Fn(&mut Flow<'s>) + Send + Sync + 'static,
+{
+    let local = worker.index() % shared.config.workers;
+    let outcome = catch_unwind(AssertUnwindSafe(|| {
+        let pace = Pace::new(shared.clone());
+        worker.dataflow::<Time, _, _>(|scope| {
+            let mut flow = Flow::new(scope, pace.clone(), shared.clone(), views.clone());
+            program(&mut flow);
+            flow.finish();
+        });
+        if local == 0
+            && !shared.failed()
+            && let Err(error) = shared.built()
+        {
+            shared.fail(error);
+        }
+        while !shared.failed() && worker.step_or_park(None) {
+            pace.after_step();
+        }
+    }));
+    if let Err(panic) = outcome {
+        let text = panic.downcast_ref::<String>().cloned();
+        let text = text.or_else(|| panic.downcast_ref::<&str>().map(|&text| text.to_owned()));
+        shared.fail(panicked(shared, &text.unwrap_or_default()));
+    }
+    if shared.failed() {
+        // What is still on its way goes with the dataflow. A panic in an operator may leave it unfit to be dropped.
+        let _ = catch_unwind(AssertUnwindSafe(|| {
+            for dataflow in worker.installed_dataflows() {
+                worker.drop_dataflow(dataflow);
+            }
+        }));
+    }
+}
+
+thread_local! {
+    static PANIC: RefCell<Option<String>> = const { RefCell::new(None) };
+}
+/// What was said by the first panic of a network thread, with the number of the process at its other end.
+static LOST: Mutex<Option<usize>> = Mutex::new(None);
+
+/// Keeps the panics of worker and network threads off the screen: they become errors.
+fn catch_panics() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let others = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            let thread = std::thread::current();
+            let name = thread.name().unwrap_or_default();
+            let Some(role) = name.strip_prefix("timely:") else { return others(info) };
+            tracing::debug!(thread = name, %info, "panic");
+            if role.starts_with("work") {
+                let place =
+                    info.location().map(|at| format!(" at {}:{}", at.file(), at.line())).unwrap_or_default();
+                let text = info.payload_as_str().unwrap_or("a panic");
+                PANIC.with_borrow_mut(|slot| *slot = Some(format!("{text}{place}")));
+            } else if let Some(process) = role.rsplit('-').next().and_then(|number| number.parse().ok()) {
+                LOST.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(process);
+            }
+        }));
+    });
+}
+
+fn panicked(shared: &Shared, fallback: &str) -> Error {
+    let hosts = &shared.config.hosts;
+    let lost = *LOST.lock().unwrap_or_else(PoisonError::into_inner);
+    let said = PANIC.with_borrow_mut(Option::take).unwrap_or_else(|| fallback.to_owned());
+    if hosts.len() > 1 && (lost.is_some() || said.contains("timely_communication")) {
+        let whom = lost.and_then(|process| Some((process, hosts.get(process)?)));
+        let whom =
+            whom.map_or("a process".to_owned(), |(process, host)| format!("process {process} ({host})"));
+        return Error::new(
+            Kind::Unavailable,
+            format!(
+                "the connection to {whom} of this job was lost: it has ended or cannot be reached. Start all processes again"
+            ),
+        );
+    }
+    Error::new(
+        Kind::Internal,
+        format!("a worker panicked: {said}. This is a defect in the program's closures or in nekton"),
+    )
+}

@@ -1,0 +1,160 @@
+//! The sink operator: sends what changed to the worker that writes its partition, holds it until its
+//! time is closed, encodes it in order, and holds the time until it is out.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use timely::ExchangeData;
+use timely::dataflow::StreamVec;
+use timely::dataflow::channels::pact::Exchange;
+use timely::dataflow::operators::Capability;
+use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
+
+use crate::connect::{Envelope, Message, PartitionId, PartitionWriter, Sink, SinkSettings, WriteBatch};
+use crate::error::Result;
+use crate::job::Shared;
+use crate::pace::{Pace, first};
+use crate::time::Time;
+
+/// Turns all updates of one time and partition into messages, in their final order.
+type Encode<D> = Box<dyn FnMut(Time, Vec<D>, &mut Vec<Message>) -> Result<()>>;
+
+/// How updates become messages.
+pub(crate) struct Encoder<D> {
+    pub(crate) envelope: Envelope,
+    pub(crate) schema: Option<String>,
+    /// The partition of an update, below the number given.
+    pub(crate) place: Rc<dyn Fn(&D, PartitionId) -> PartitionId>,
+    pub(crate) encode: Encode<D>,
+}
+
+struct Partition<D> {
+    number: PartitionId,
+    writer: Box<dyn PartitionWriter>,
+    updates: Vec<D>,
+}
+
+/// A time whose messages are on their way, with the partitions that have some.
+struct Outstanding {
+    time: Time,
+    /// Keeps the time open until its messages are out.
+    _capability: Capability<Time>,
+    partitions: Vec<usize>,
+}
+
+/// Builds a sink; returns a stream that carries its progress: a time has passed when all of its
+/// messages are safely out.
+pub(crate) fn sink<'s, D: ExchangeData>(
+    updates: StreamVec<'s, Time, D>,
+    topic: &str,
+    mut encoder: Encoder<D>,
+    pace: &Rc<Pace>,
+    shared: &Arc<Shared>,
+) -> Result<StreamVec<'s, Time, ()>> {
+    let scope = updates.scope();
+    let (worker, peers) = (scope.index(), scope.peers());
+    let settings = SinkSettings {
+        envelope: encoder.envelope,
+        schema: encoder.schema.take(),
+        partitions: shared.config.new_topic_partitions,
+    };
+    let sink: Arc<dyn Sink> = shared.sink(topic, &settings)?;
+    let count = sink.partitions().max(1);
+
+    let mut builder = OperatorBuilder::new(format!("Sink: {topic}"), scope);
+    let place = encoder.place.clone();
+    let mut input = builder
+        .new_input(updates, Exchange::new(move |update: &D| u64::from(place(update, count)) % peers as u64));
+    let (progress_output, progress) = builder.new_output::<Vec<()>>();
+    let address = builder.operator_info().address;
+
+    let mut partitions = Vec::new();
+    for number in (0..count).filter(|number| *number as usize % peers == worker) {
+        let sync = scope.worker().sync_activator_for(address.to_vec());
+        let waker = Arc::new(move || {
+            // A worker that has gone needs no waking.
+            let _ = sync.activate();
+        });
+        let writer = sink.open(number, waker)?;
+        if let Some(time) = writer.last_time() {
+            pace.start_after(time);
+        }
+        partitions.push(Partition { number, writer, updates: Vec::new() });
+    }
+
+    let shared = shared.clone();
+    builder.build(move |_capabilities| {
+        let mut pending: BTreeMap<Time, (Capability<Time>, Vec<D>)> = BTreeMap::new();
+        let mut outstanding: VecDeque<Outstanding> = VecDeque::new();
+        let mut partitions = partitions;
+        // Keeps the port, which never carries data.
+        let _progress_output = progress_output;
+        move |frontiers| {
+            input.for_each(|capability, updates| {
+                let (_, held) =
+                    pending.entry(*capability.time()).or_insert_with(|| (capability.retain(0), Vec::new()));
+                if held.is_empty() {
+                    std::mem::swap(held, updates);
+                } else {
+                    held.append(updates);
+                }
+            });
+            if shared.failed() {
+                return;
+            }
+            let frontier = first(&frontiers[0]);
+            let mut work = || -> Result<()> {
+                while let Some(entry) = pending.first_entry() {
+                    let time = *entry.key();
+                    if frontier.is_some_and(|frontier| frontier <= time) {
+                        break;
+                    }
+                    let (capability, updates) = entry.remove();
+                    for update in updates {
+                        let number = (encoder.place)(&update, count);
+                        partitions[number as usize / peers].updates.push(update);
+                    }
+                    let mut written_to = Vec::new();
+                    for (index, partition) in partitions.iter_mut().enumerate() {
+                        debug_assert_eq!(partition.number as usize, index * peers + worker);
+                        if partition.updates.is_empty() {
+                            continue;
+                        }
+                        let mut messages = Vec::new();
+                        (encoder.encode)(time, std::mem::take(&mut partition.updates), &mut messages)?;
+                        if !messages.is_empty() {
+                            shared.counters.messages.fetch_add(messages.len() as u64, Ordering::Relaxed);
+                            partition.writer.write(WriteBatch { time, messages })?;
+                            written_to.push(index);
+                        }
+                    }
+                    outstanding.push_back(Outstanding {
+                        time,
+                        _capability: capability,
+                        partitions: written_to,
+                    });
+                }
+                while let Some(Outstanding { time, partitions: written_to, .. }) = outstanding.front() {
+                    for &index in written_to {
+                        if partitions[index].writer.written()?.is_none_or(|written| written < *time) {
+                            return Ok(());
+                        }
+                    }
+                    outstanding.pop_front();
+                }
+                if frontier.is_none() && pending.is_empty() {
+                    for partition in partitions.drain(..) {
+                        partition.writer.close()?;
+                    }
+                }
+                Ok(())
+            };
+            if let Err(error) = work() {
+                shared.fail(error);
+            }
+        }
+    });
+    Ok(progress)
+}

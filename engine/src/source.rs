@@ -1,0 +1,187 @@
+//! The source operator: reads a feed at the worker's pace and stamps what it read.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use timely::dataflow::operators::generic::OutputBuilder;
+use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
+use timely::dataflow::{Scope, StreamVec};
+
+use crate::connect::{Polled, Waker};
+use crate::dead_letter::DeadLetter;
+use crate::error::Result;
+use crate::events::Block;
+use crate::job::Shared;
+use crate::pace::{Pace, Quantum};
+use crate::time::Time;
+
+/// How often a source at its end looks whether something is still being published.
+const HOLD_CHECK: Duration = Duration::from_millis(20);
+
+/// What one turn of a [`Feed`] read.
+#[derive(Debug)]
+pub struct Reading<E> {
+    /// Events, in blocks whose `order.source` the engine fills in.
+    pub blocks: Vec<Block<E>>,
+    /// Records that could not be read.
+    pub dead_letters: Vec<Block<DeadLetter>>,
+}
+
+impl<E> Default for Reading<E> {
+    fn default() -> Self {
+        Reading { blocks: Vec::new(), dead_letters: Vec::new() }
+    }
+}
+
+/// The share of an input that one worker reads, already decoded. Topics are one implementation;
+/// generators and recorded scripts are others.
+pub trait Feed<E>: 'static {
+    /// Reads about `budget` bytes without blocking.
+    fn poll(&mut self, budget: usize, into: &mut Reading<E>) -> Result<Polled>;
+    /// The last [`Reading`] got this time.
+    fn stamped(&mut self, time: Time) {
+        let _ = time;
+    }
+    /// Everything stamped with a time below `time` has left on all sinks.
+    fn arrived(&mut self, time: Time) {
+        let _ = time;
+    }
+    /// For an input that brings its own times: the time of the next reading, which is then all of
+    /// that time. Times must rise, and be below `Time::MAX`. Such a feed ignores pace and clock.
+    fn next_time(&self) -> Option<Time> {
+        None
+    }
+}
+
+/// The streams of a source operator.
+pub(crate) struct Sourced<'s, E: Clone + 'static> {
+    pub(crate) events: StreamVec<'s, Time, Block<E>>,
+    pub(crate) dead_letters: StreamVec<'s, Time, Block<DeadLetter>>,
+    pub(crate) progress: StreamVec<'s, Time, ()>,
+}
+
+/// Builds a source operator. `feed` gets the waker to call when there is something to read.
+pub(crate) fn source<'s, E, F>(
+    scope: Scope<'s, Time>,
+    name: &str,
+    number: u32,
+    pace: &Rc<Pace>,
+    shared: &Arc<Shared>,
+    feed: impl FnOnce(Waker) -> F,
+) -> Sourced<'s, E>
+where
+    E: Clone + 'static,
+    F: Feed<E>,
+{
+    let mut builder = OperatorBuilder::new(format!("Source: {name}"), scope);
+    let info = builder.operator_info();
+    pace.add_source(scope.activator_for(info.address.clone()));
+    let activator = scope.activator_for(info.address.clone());
+    let sync = scope.worker().sync_activator_for(info.address.to_vec());
+    let mut feed = feed(Arc::new(move || {
+        // A worker that has gone needs no waking.
+        let _ = sync.activate();
+    }));
+
+    let (output, blocks) = builder.new_output::<Vec<Block<E>>>();
+    let mut output = OutputBuilder::from(output);
+    let (dead_output, dead_blocks) = builder.new_output::<Vec<Block<DeadLetter>>>();
+    let mut dead_output = OutputBuilder::from(dead_output);
+    let (progress_output, progress) = builder.new_output::<Vec<()>>();
+
+    let (pace, shared) = (pace.clone(), shared.clone());
+    builder.build_reschedule(move |capabilities| {
+        let mut capabilities = Some(capabilities);
+        let mut quantum = Quantum::new();
+        let mut reading = Reading::default();
+        let mut released = 0;
+        // Keeps the port, which never carries data.
+        let _progress_output = progress_output;
+        move |_frontiers| {
+            // The operator stays until the last of what it read has arrived, so that its feed is told.
+            let unfinished = pace.arrived().is_some() && !shared.failed();
+            let arrived = pace.arrived().unwrap_or(Time::MAX);
+            if arrived > released {
+                released = arrived;
+                feed.arrived(arrived);
+            }
+            let Some(held) = capabilities.as_mut() else { return unfinished };
+            if shared.config.stop.requested() || shared.failed() {
+                capabilities = None;
+                return unfinished;
+            }
+            let scripted = feed.next_time();
+            if scripted.is_none() && *held[0].time() < pace.open() {
+                for capability in held.iter_mut() {
+                    capability.downgrade(&pace.open());
+                }
+            }
+            let time = match (scripted, pace.turn()) {
+                (Some(time), _) | (None, Ok(time)) => time,
+                (None, Err(wait)) => {
+                    if let Some(wait) = wait {
+                        activator.activate_after(wait);
+                    }
+                    return unfinished;
+                }
+            };
+            let polled = match feed.poll(quantum.bytes(), &mut reading) {
+                Ok(polled) => polled,
+                Err(error) => {
+                    shared.fail(error);
+                    capabilities = None;
+                    return false;
+                }
+            };
+            quantum.adapt(polled == Polled::More);
+            if !(reading.blocks.is_empty() && reading.dead_letters.is_empty()) {
+                feed.stamped(time);
+                for capability in held.iter_mut() {
+                    capability.downgrade(&time);
+                }
+                if scripted.is_none() {
+                    pace.stamp(time);
+                }
+                if !reading.blocks.is_empty() {
+                    let mut handle = output.activate();
+                    let mut session = handle.session(&held[0]);
+                    for mut block in reading.blocks.drain(..) {
+                        shared.counters.events.fetch_add(block.events.len() as u64, Ordering::Relaxed);
+                        block.order.source = number;
+                        session.give(block);
+                    }
+                }
+                if !reading.dead_letters.is_empty() {
+                    let mut handle = dead_output.activate();
+                    let mut session = handle.session(&held[1]);
+                    for mut block in reading.dead_letters.drain(..) {
+                        shared.counters.dead_letters.fetch_add(block.events.len() as u64, Ordering::Relaxed);
+                        block.order.source = number;
+                        session.give(block);
+                    }
+                }
+            }
+            match polled {
+                Polled::End => capabilities = None,
+                Polled::More => activator.activate(),
+                // Nobody wakes a source when the hold is lifted.
+                Polled::Idle if shared.held_open() => activator.activate_after(HOLD_CHECK),
+                Polled::Idle => {}
+            }
+            // A feed that brings its own times closes each with its reading.
+            if let Some(held) = capabilities.as_mut()
+                && scripted.is_some()
+            {
+                let next = feed.next_time().map_or(time + 1, |next| next.max(time + 1));
+                for capability in held.iter_mut() {
+                    capability.downgrade(&next);
+                }
+            }
+            unfinished
+        }
+    });
+
+    Sourced { events: blocks, dead_letters: dead_blocks, progress }
+}

@@ -1,0 +1,187 @@
+//! Views: collections that are kept in memory to be looked at, at one consistent time.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
+use std::rc::Rc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use timely::dataflow::StreamVec;
+use timely::dataflow::channels::pact::Exchange;
+use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
+
+use crate::agents::Record;
+use crate::error::{Error, Kind, Result};
+use crate::hash::fixed_hash;
+use crate::pace::first;
+use crate::time::Time;
+
+/// A collection that can be looked at from any thread of the first process while the job runs.
+///
+/// It holds each record with its count at the greatest time that is closed on all workers: a
+/// [`snapshot`](View::snapshot) never mixes times. Cost: a record and about 40 bytes each, a search in a tree a change,
+/// one lock an epoch and worker. It is bounded: past the job's `view_limit`, its memory is given
+/// back and snapshots say so, while the job goes on.
+pub struct View<D>(Arc<Mutex<Kept<D>>>);
+
+impl<D> Clone for View<D> {
+    fn clone(&self) -> Self {
+        View(self.0.clone())
+    }
+}
+
+impl<D> fmt::Debug for View<D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("View").finish_non_exhaustive()
+    }
+}
+
+/// The contents of a view at one time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Snapshot<D> {
+    /// All changes at times below this one are in it, none of this time or later. `Time::MAX` after
+    /// the end of all inputs.
+    pub before: Time,
+    /// The records in their order, with their counts.
+    pub records: Vec<(D, isize)>,
+}
+
+/// A record's change at a time.
+type Update<D> = (D, Time, isize);
+
+struct Kept<D> {
+    name: String,
+    limit: usize,
+    overflowed: bool,
+    /// All below this time is in `records`.
+    before: Time,
+    records: BTreeMap<D, isize>,
+    shards: Vec<Shard<D>>,
+}
+
+/// What one worker has told so far.
+struct Shard<D> {
+    frontier: Time,
+    closed: VecDeque<Update<D>>,
+}
+
+impl<D: Ord> Kept<D> {
+    fn fold(&mut self) {
+        let before = self.shards.iter().map(|shard| shard.frontier).min().unwrap_or(0);
+        if before <= self.before {
+            return;
+        }
+        self.before = before;
+        for shard in &mut self.shards {
+            while shard.closed.front().is_some_and(|&(_, time, _)| time < before) {
+                let Some((data, _, diff)) = shard.closed.pop_front() else { break };
+                if self.overflowed {
+                    continue;
+                }
+                let count = self.records.entry(data);
+                match count {
+                    std::collections::btree_map::Entry::Occupied(mut entry) => {
+                        *entry.get_mut() += diff;
+                        if *entry.get() == 0 {
+                            entry.remove();
+                        }
+                    }
+                    std::collections::btree_map::Entry::Vacant(entry) => {
+                        entry.insert(diff);
+                    }
+                }
+            }
+        }
+        if self.records.len() > self.limit {
+            tracing::warn!(
+                view = self.name,
+                limit = self.limit,
+                "the view has too many records and is not kept any longer"
+            );
+            self.overflowed = true;
+            self.records = BTreeMap::new();
+        }
+    }
+}
+
+impl<D: Record> View<D> {
+    /// A view to be fed by `workers` workers.
+    pub(crate) fn new(name: &str, workers: usize, limit: usize) -> Self {
+        let shards = (0..workers).map(|_| Shard { frontier: 0, closed: VecDeque::new() }).collect();
+        View(Arc::new(Mutex::new(Kept {
+            name: name.to_owned(),
+            limit,
+            overflowed: false,
+            before: 0,
+            records: BTreeMap::new(),
+            shards,
+        })))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Kept<D>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The contents at the last closed time. Copies them: cost proportional to their number.
+    ///
+    /// # Errors
+    /// [`Kind::Config`] when the view has outgrown the job's `view_limit`.
+    pub fn snapshot(&self) -> Result<Snapshot<D>> {
+        let kept = self.lock();
+        if kept.overflowed {
+            return Err(Error::new(
+                Kind::Config,
+                format!(
+                    "view {:?} has more than {} records and is not kept: raise the limit of views, or keep a \
+                     smaller collection",
+                    kept.name, kept.limit
+                ),
+            ));
+        }
+        Ok(Snapshot {
+            before: kept.before,
+            records: kept.records.iter().map(|(data, count)| (data.clone(), *count)).collect(),
+        })
+    }
+
+    /// Builds the operator that feeds it; returns a stream that carries its progress. Records go to
+    /// the workers of the first process.
+    pub(crate) fn feed<'s>(
+        &self,
+        updates: StreamVec<'s, Time, Update<D>>,
+        (worker, workers): (usize, usize),
+    ) -> StreamVec<'s, Time, ()>
+    where
+        D: std::hash::Hash,
+    {
+        let mut builder = OperatorBuilder::new(format!("View: {}", self.lock().name), updates.scope());
+        let mut input = builder.new_input(
+            updates,
+            Exchange::new(move |(data, _, _): &Update<D>| (fixed_hash(data) >> 32) % workers as u64),
+        );
+        let (progress_output, progress) = builder.new_output::<Vec<()>>();
+        let view = (worker < workers).then(|| self.clone());
+        builder.build(move |_capabilities| {
+            let mut pending: BTreeMap<Time, Vec<Update<D>>> = BTreeMap::new();
+            let progress_output = Rc::new(progress_output);
+            move |frontiers| {
+                // Keeps the port, which never carries data.
+                let _ = &progress_output;
+                input.for_each(|capability, updates| {
+                    pending.entry(*capability.time()).or_default().append(updates);
+                });
+                let Some(view) = &view else { return };
+                let frontier = first(&frontiers[0]).unwrap_or(Time::MAX);
+                let later = pending.split_off(&frontier);
+                let closed = std::mem::replace(&mut pending, later);
+                let mut kept = view.lock();
+                let shard = &mut kept.shards[worker];
+                shard.closed.extend(closed.into_values().flatten());
+                if shard.frontier < frontier {
+                    shard.frontier = frontier;
+                    kept.fold();
+                }
+            }
+        });
+        progress
+    }
+}
