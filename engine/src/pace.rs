@@ -193,23 +193,37 @@ impl Pace {
     }
 }
 
-/// How many bytes a source reads at a turn: doubled while it finds more than that waiting, halved
-/// again when it does not, so that epochs stay small when it is quiet and wide under load.
+/// How many bytes a source reads at a turn: doubled while it finds more than that waiting and epochs
+/// follow one another quickly, halved when it does not. So epochs stay small when it is quiet and are wide under
+/// load, but not wider than what is worked through in about [`WIDE`].
 #[derive(Debug)]
-pub(crate) struct Quantum(usize);
+pub(crate) struct Quantum {
+    bytes: usize,
+    last: Option<Instant>,
+}
+
+/// An epoch that takes longer than this is wide enough.
+const WIDE: Duration = Duration::from_millis(50);
 
 impl Quantum {
     const LEAST: usize = 64 << 10;
-    const MOST: usize = 4 << 20;
+    const MOST: usize = 16 << 20;
 
     pub(crate) fn new() -> Self {
-        Quantum(Self::LEAST)
+        Quantum { bytes: Self::LEAST, last: None }
     }
     pub(crate) fn bytes(&self) -> usize {
-        self.0
+        self.bytes
     }
+    /// Takes into account that a turn found `more` waiting than it read.
     pub(crate) fn adapt(&mut self, more: bool) {
-        self.0 = if more { (self.0 * 2).min(Self::MOST) } else { (self.0 / 2).max(Self::LEAST) };
+        let now = Instant::now();
+        let quick = self.last.replace(now).is_none_or(|last| now - last < WIDE);
+        self.bytes = match (more, quick) {
+            (true, true) => (self.bytes * 2).min(Self::MOST),
+            (true, false) => self.bytes,
+            (false, _) => (self.bytes / 2).max(Self::LEAST),
+        };
     }
 }
 
@@ -218,6 +232,8 @@ impl Quantum {
 struct Tick {
     worker: usize,
     time: Time,
+    /// Also: the job is to end.
+    stop: bool,
 }
 
 /// Builds the operators that send and receive ticks and that watch timers. Call once a worker, first.
@@ -235,9 +251,10 @@ pub(crate) fn ticks<'s>(scope: Scope<'s, Time>, pace: &Rc<Pace>, shared: &Arc<Sh
     pace.add_source(scope.activator_for(info.address.clone()));
     let (output, stream) = builder.new_output::<Vec<Tick>>();
     let mut output = OutputBuilder::from(output);
-    let pace_ = pace.clone();
+    let (pace_, stop) = (pace.clone(), shared.config.stop.clone());
     builder.build(move |mut capabilities| {
         let mut capability = capabilities.pop();
+        let mut stopped = false;
         move |_frontiers| {
             let Some(held) = capability.as_mut() else { return };
             if pace_.arrived().is_none() {
@@ -250,13 +267,18 @@ pub(crate) fn ticks<'s>(scope: Scope<'s, Time>, pace: &Rc<Pace>, shared: &Arc<Sh
             if *held.time() < pace_.open() {
                 held.downgrade(&pace_.open());
             }
+            if stop.requested() && !stopped {
+                stopped = true;
+                pace_.tick.set(Some(pace_.open()));
+                pace_.wake();
+            }
             if let Some(time) = pace_.tick.take()
                 && peers > 1
             {
                 let mut handle = output.activate();
                 let mut session = handle.session(&*held);
                 for worker in (0..peers).filter(|&w| w != index) {
-                    session.give(Tick { worker, time });
+                    session.give(Tick { worker, time, stop: stopped });
                 }
             }
         }
@@ -265,12 +287,15 @@ pub(crate) fn ticks<'s>(scope: Scope<'s, Time>, pace: &Rc<Pace>, shared: &Arc<Sh
     let mut builder = OperatorBuilder::new("Ticks".to_owned(), scope);
     let mut input = builder.new_input(stream, Exchange::new(|tick: &Tick| tick.worker as u64));
     builder.set_notify_for(0, FrontierInterest::Never);
-    let pace = pace.clone();
+    let (pace, stop) = (pace.clone(), shared.config.stop.clone());
     builder.build(move |_capabilities| {
         move |_frontiers| {
             input.for_each(|_, ticks| {
                 for tick in ticks.drain(..) {
                     pace.follow(tick.time);
+                    if tick.stop && !stop.requested() {
+                        stop.request();
+                    }
                 }
             });
         }

@@ -16,7 +16,7 @@ use timely::dataflow::operators::vec::Map;
 
 use super::segment::Agency;
 use super::timers::Timers;
-use super::{Agent, Agents, Effects};
+use super::{Agent, Agents, Effects, Key};
 use crate::connect::Position;
 use crate::events::{Block, Event, Events, Order};
 use crate::hash::{SEGMENTS, Segment, fixed_hash};
@@ -32,8 +32,8 @@ struct Parcel<K, E> {
     events: Vec<(K, E)>,
 }
 
-/// Fewer events than this are applied as they come; more are first sorted by segment, so that the
-/// agents of a segment are in the processor's cache when their turn comes.
+/// Fewer events than this are applied as they come; more are first sorted by segment within their parcels
+/// and applied segment by segment, so that the agents of a segment come into the processor's cache once.
 const SORT_FROM: usize = 8 << 10;
 
 /// The state of a root on one worker.
@@ -43,9 +43,7 @@ struct Root<A: Agent> {
     effects: Effects<A>,
     /// Segments touched at the present time.
     touched: Vec<u16>,
-    /// For sorting: the parcel and place of each event, in the order of segments.
-    sorted: Vec<(u32, u32)>,
-    segments: Vec<u16>,
+    sorter: Sorter,
 }
 
 impl<A: Agent> Root<A> {
@@ -55,8 +53,7 @@ impl<A: Agent> Root<A> {
             timers: Timers::default(),
             effects: Effects { any: false, timer: None, leave: false, segment: 0, emitted: Vec::new() },
             touched: Vec::new(),
-            sorted: Vec::new(),
-            segments: Vec::new(),
+            sorter: Sorter::default(),
         }
     }
 
@@ -88,7 +85,7 @@ impl<A: Agent> Root<A> {
     }
 
     /// Applies the events of a time, whose parcels are in order.
-    fn apply_all(&mut self, time: Time, parcels: &[Parcel<A::Key, A::Event>]) {
+    fn apply_all(&mut self, time: Time, parcels: &mut [Parcel<A::Key, A::Event>]) {
         let count: usize = parcels.iter().map(|parcel| parcel.events.len()).sum();
         if count < SORT_FROM {
             for (key, event) in parcels.iter().flat_map(|parcel| &parcel.events) {
@@ -96,34 +93,55 @@ impl<A: Agent> Root<A> {
             }
             return;
         }
-        // A counting sort by segment, which keeps the order within each.
-        let mut starts = vec![0_u32; SEGMENTS + 1];
-        self.segments.clear();
-        self.segments.reserve(count);
-        for (key, _) in parcels.iter().flat_map(|parcel| &parcel.events) {
-            let segment = Segment::of(fixed_hash(key)).index();
-            starts[segment + 1] += 1;
-            self.segments.push(segment as u16);
-        }
+        let ends: Vec<_> = parcels.iter_mut().map(|parcel| self.sorter.sort(&mut parcel.events)).collect();
+        let mut starts = vec![0; parcels.len()];
         for segment in 0..SEGMENTS {
-            starts[segment + 1] += starts[segment];
-        }
-        self.sorted.clear();
-        self.sorted.resize(count, (0, 0));
-        let mut segments = self.segments.iter();
-        for (number, parcel) in parcels.iter().enumerate() {
-            for (place, &segment) in (0..parcel.events.len()).zip(&mut segments) {
-                let next = &mut starts[segment as usize];
-                self.sorted[*next as usize] = (number as u32, place as u32);
-                *next += 1;
+            for ((parcel, ends), start) in parcels.iter().zip(&ends).zip(&mut starts) {
+                let end = ends[segment] as usize;
+                for (key, event) in &parcel.events[*start..end] {
+                    self.apply(time, fixed_hash(key), key, event);
+                }
+                *start = end;
             }
         }
-        let sorted = std::mem::take(&mut self.sorted);
-        for &(number, place) in &sorted {
-            let (key, event) = &parcels[number as usize].events[place as usize];
-            self.apply(time, fixed_hash(key), key, event);
+    }
+}
+
+/// Sorts events by their keys' segments, keeping the order within each: a counting sort in place.
+#[derive(Default)]
+struct Sorter {
+    segments: Vec<u16>,
+    places: Vec<u32>,
+}
+
+impl Sorter {
+    /// Sorts, and returns where each segment ends.
+    fn sort<K: Key, E>(&mut self, events: &mut [(K, E)]) -> Vec<u32> {
+        let mut next = vec![0_u32; SEGMENTS + 1];
+        self.segments.clear();
+        self.segments.extend(events.iter().map(|(key, _)| Segment::of(fixed_hash(key)).index() as u16));
+        for &segment in &self.segments {
+            next[segment as usize + 1] += 1;
         }
-        self.sorted = sorted;
+        for segment in 0..SEGMENTS {
+            next[segment + 1] += next[segment];
+        }
+        self.places.clear();
+        self.places.extend(self.segments.iter().map(|&segment| {
+            let place = &mut next[segment as usize];
+            *place += 1;
+            *place - 1
+        }));
+        // Every swap brings one event to its place.
+        for at in 0..events.len() {
+            while self.places[at] as usize != at {
+                let place = self.places[at] as usize;
+                events.swap(at, place);
+                self.places.swap(at, place);
+            }
+        }
+        next.truncate(SEGMENTS);
+        next
     }
 }
 
@@ -205,7 +223,7 @@ pub(crate) fn root<'s, A: Agent>(
                     });
                 root.fire(time);
                 parcels.sort_by_key(|parcel| parcel.order);
-                root.apply_all(time, &parcels);
+                root.apply_all(time, &mut parcels);
 
                 let mut handle = views_output.activate();
                 let mut session = handle.session(&capabilities[0]);
@@ -253,7 +271,7 @@ pub(crate) fn root<'s, A: Agent>(
 }
 
 /// Makes sure that capabilities are held for the earliest timer; `now` are those of the present time.
-fn hold_for_timers<K: super::Key>(
+fn hold_for_timers<K: Key>(
     timers: &Timers<K>,
     held: &mut Option<Vec<Capability<Time>>>,
     now: &[Capability<Time>],
@@ -267,7 +285,7 @@ fn hold_for_timers<K: super::Key>(
 }
 
 /// Divides every block by the worker that owns its keys' segments.
-fn route<'s, K: super::Key, E: Event>(
+fn route<'s, K: Key, E: Event>(
     blocks: StreamVec<'s, Time, Block<E>>,
     peers: usize,
     key: impl Fn(&E) -> K + 'static,
