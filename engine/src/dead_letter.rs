@@ -22,10 +22,10 @@ pub struct DeadLetter {
     /// Its key, where it had one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
-    /// Its bytes, if they are UTF-8; at most [`MOST_BYTES`] of them.
+    /// Its bytes, if they are UTF-8; at most 64 KiB of them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub text: Option<String>,
-    /// Its bytes in hexadecimal, if they are not UTF-8; at most [`MOST_BYTES`] of them.
+    /// Its bytes in hexadecimal, if they are not UTF-8; at most 64 KiB of them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hex: Option<String>,
     /// How many bytes it had as they were handed over by the connector.

@@ -1,7 +1,7 @@
 //! Streams of events: blocks of one partition, in order.
 //!
 //! Events are ephemeral: they can be mapped, filtered, split, written to a topic, or given to a root
-//! ([agents](crate::agents), [tables](crate::table)), which turns them into a collection.
+//! ([agents](crate::agents), [tables](Events::table)), which turns them into a collection.
 
 use differential_dataflow::VecCollection;
 use serde::{Deserialize, Serialize};

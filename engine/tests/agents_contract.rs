@@ -152,9 +152,12 @@ fn model(happenings: &[Happening]) -> Seen {
     seen
 }
 
+/// A view that came or went.
+type Update = ((u8, (u64, u32)), isize);
+
 /// The engine, on so many workers; `cut` cuts each partition's events of a time into blocks.
 fn engine(happenings: &[Happening], workers: usize, cut: usize) -> Seen {
-    let changes: Arc<Mutex<BTreeMap<Time, Vec<((u8, (u64, u32)), isize)>>>> = Arc::default();
+    let changes: Arc<Mutex<BTreeMap<Time, Vec<Update>>>> = Arc::default();
     let told: Arc<Mutex<BTreeMap<Time, BTreeMap<u8, Vec<u64>>>>> = Arc::default();
     let (changes_in, told_in) = (changes.clone(), told.clone());
     let happenings = happenings.to_vec();
