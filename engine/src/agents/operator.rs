@@ -57,16 +57,17 @@ impl<A: Agent> Root<A> {
         }
     }
 
-    #[inline]
-    fn apply(&mut self, time: Time, hash: u64, key: &A::Key, event: &A::Event) {
-        let segment = Segment::of(hash).index();
+    /// Applies events whose keys are all in `segment`.
+    fn apply(&mut self, time: Time, segment: usize, events: &[(A::Key, A::Event)]) {
         let agency = &mut self.agencies[segment];
-        if agency.untouched() {
+        if agency.untouched() && !events.is_empty() {
             self.touched.push(segment as u16);
         }
         self.effects.segment = segment as u16;
-        if let Some(change) = agency.on_event(time, hash, key, event, &mut self.effects) {
-            self.timers.change(segment as u16, key, change);
+        for (key, event) in events {
+            if let Some(change) = agency.on_event(time, fixed_hash(key), key, event, &mut self.effects) {
+                self.timers.change(segment as u16, key, change);
+            }
         }
     }
 
@@ -88,8 +89,8 @@ impl<A: Agent> Root<A> {
     fn apply_all(&mut self, time: Time, parcels: &mut [Parcel<A::Key, A::Event>]) {
         let count: usize = parcels.iter().map(|parcel| parcel.events.len()).sum();
         if count < SORT_FROM {
-            for (key, event) in parcels.iter().flat_map(|parcel| &parcel.events) {
-                self.apply(time, fixed_hash(key), key, event);
+            for event in parcels.iter().flat_map(|parcel| &parcel.events) {
+                self.apply(time, Segment::of(fixed_hash(&event.0)).index(), std::slice::from_ref(event));
             }
             return;
         }
@@ -98,9 +99,7 @@ impl<A: Agent> Root<A> {
         for segment in 0..SEGMENTS {
             for ((parcel, ends), start) in parcels.iter().zip(&ends).zip(&mut starts) {
                 let end = ends[segment] as usize;
-                for (key, event) in &parcel.events[*start..end] {
-                    self.apply(time, fixed_hash(key), key, event);
-                }
+                self.apply(time, segment, &parcel.events[*start..end]);
                 *start = end;
             }
         }
