@@ -1,4 +1,56 @@
-//! nekton turns event streams into a living graph of agents.
+//! nekton turns event streams into a living graph: a stateful agent for every source in the data, collections
+//! over the agents that are maintained incrementally and are right at every time, and changes that leave on topics.
+//!
+//! A program is an ordinary binary:
+//!
+//! ```no_run
+//! use nekton::prelude::*;
+//!
+//! #[derive(Clone, Serialize, Deserialize)]
+//! struct Reading { vehicle: u64, depot: String, engine_temp: i64 }
+//!
+//! #[derive(Default)]
+//! struct Vehicle { depot: String, engine_temp: i64 }
+//!
+//! impl Agent for Vehicle {
+//!     type Key = u64;
+//!     type Event = Reading;
+//!     type View = (String, i64);
+//!     type Emit = ();
+//!     fn create(_vehicle: &u64) -> Self { Vehicle::default() }
+//!     fn on_event(&mut self, reading: &Reading, _context: &mut Context<'_, Self>) {
+//!         self.depot = reading.depot.clone();
+//!         self.engine_temp = reading.engine_temp;
+//!     }
+//!     fn view(&self) -> Option<(String, i64)> { Some((self.depot.clone(), self.engine_temp)) }
+//! }
+//!
+//! fn main() -> nekton::Result<()> {
+//!     nekton::run("fleet", |flow| {
+//!         let telemetry = flow.events::<Reading>("telemetry");
+//!         let vehicles = telemetry.agents::<Vehicle>("vehicles", |reading| reading.vehicle);
+//!         let hot = vehicles.filter(|(_, (_, temp))| *temp > 110);
+//!         let by_depot = hot.map(|(_, (depot, _))| depot).count();
+//!         flow.sink("hot-by-depot", &by_depot);
+//!         flow.view("vehicles", &vehicles);
+//!     })
+//! }
+//! ```
+#![forbid(unsafe_code)]
 
+mod config;
+mod runner;
+mod topics;
+
+pub use config::parse;
 pub use nekton_engine::*;
+pub use runner::{Runner, run};
 pub use {differential_dataflow, nekton_engine as engine, timely};
+
+/// What most programs need.
+pub mod prelude {
+    pub use crate::{
+        Agent, Agents, Context, Events, Flow, Runner, Time, View, changes, diffs, keyed, upsert,
+    };
+    pub use serde::{Deserialize, Serialize};
+}

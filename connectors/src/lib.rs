@@ -1,1 +1,4 @@
-//! nekton-connectors
+//! Topics for nekton: [files](file).
+#![forbid(unsafe_code)]
+
+pub mod file;

@@ -88,6 +88,11 @@ pub trait Source: Send + Sync {
     /// How many partitions are known now. It may grow while a job runs (the connector looks from
     /// time to time); it never shrinks. Does not block.
     fn partitions(&self) -> u32;
+    /// The waker of a worker, to be called when [`Source::partitions`] has grown. Every worker says
+    /// this once, also one that owns no partition yet.
+    fn watch(&self, waker: Waker) {
+        let _ = waker;
+    }
     /// Opens one partition. `Ok` may come before the connection stands.
     fn open(&self, partition: PartitionId, start: Start, waker: Waker) -> Result<Box<dyn PartitionReader>>;
     /// The topic as a person would write it, for messages: its URL.

@@ -47,6 +47,7 @@ impl<D> TopicFeed<D> {
         shared: Arc<Shared>,
         waker: Waker,
     ) -> Self {
+        source.watch(waker.clone());
         TopicFeed {
             name: name.to_owned(),
             source,

@@ -77,7 +77,14 @@ pub(crate) fn sink<'s, D: ExchangeData>(
             // A worker that has gone needs no waking.
             let _ = sync.activate();
         });
-        let writer = sink.open(number, waker)?;
+        // The operator is begun and must be finished, whether its partitions can be opened or not.
+        let writer = match sink.open(number, waker) {
+            Ok(writer) => writer,
+            Err(error) => {
+                shared.fail(error);
+                break;
+            }
+        };
         if let Some(time) = writer.last_time() {
             pace.start_after(time);
         }

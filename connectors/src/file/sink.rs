@@ -1,0 +1,150 @@
+//! A topic of files being written.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use nekton_engine::connect::{
+    Envelope, Message, PartitionId, PartitionWriter, Sink, SinkSettings, Waker, WriteBatch,
+};
+use nekton_engine::{Error, Kind, Result, Time};
+
+use super::{FileSettings, partitions};
+
+pub(super) struct FileSink {
+    folder: PathBuf,
+    envelope: Envelope,
+    partitions: PartitionId,
+}
+
+impl FileSink {
+    pub(super) fn open(folder: &Path, _settings: &FileSettings, sink: &SinkSettings) -> Result<Self> {
+        std::fs::create_dir_all(folder)
+            .map_err(|error| Error::io(format!("creating the topic folder {}", folder.display()), &error))?;
+        let existing = partitions(folder)?.len() as PartitionId;
+        let partitions = if existing > 0 { existing } else { sink.partitions.max(1) };
+        Ok(FileSink { folder: folder.to_owned(), envelope: sink.envelope, partitions })
+    }
+}
+
+impl Sink for FileSink {
+    fn partitions(&self) -> PartitionId {
+        self.partitions
+    }
+
+    fn open(&self, partition: PartitionId, _waker: Waker) -> Result<Box<dyn PartitionWriter>> {
+        let path = self.folder.join(format!("{partition}.jsonl"));
+        let failed = |error: &std::io::Error| Error::io(format!("writing {}", path.display()), error);
+        let mut file = OpenOptions::new()
+            .read(true)
+            .append(true)
+            .create(true)
+            .open(&path)
+            .map_err(|error| failed(&error))?;
+        file.try_lock().map_err(|error| match error {
+            TryLockError::WouldBlock => Error::new(
+                Kind::Conflict,
+                format!(
+                    "{} is being written by another program: a topic has one writer. End the other one, or write elsewhere with --topic",
+                    path.display()
+                ),
+            ),
+            TryLockError::Error(error) => failed(&error),
+        })?;
+        let last_time = mend(&mut file, &path)?;
+        Ok(Box::new(FileWriter {
+            file,
+            path,
+            envelope: self.envelope,
+            last_time,
+            written: None,
+            buffer: Vec::new(),
+        }))
+    }
+
+    fn describe(&self) -> String {
+        format!("file:{}", self.folder.display())
+    }
+}
+
+/// Cuts a torn last line off, and finds the time of the last whole one where it has one.
+fn mend(file: &mut File, path: &Path) -> Result<Option<Time>> {
+    let failed = |error: std::io::Error| Error::io(format!("reading the end of {}", path.display()), &error);
+    let size = file.metadata().map_err(failed)?.len();
+    // From the back, in steps that double, until the tail holds a whole last line.
+    let mut step = 4_096;
+    loop {
+        let from = size.saturating_sub(step);
+        let mut tail = Vec::new();
+        file.seek(SeekFrom::Start(from)).map_err(failed)?;
+        file.take(size - from).read_to_end(&mut tail).map_err(failed)?;
+        let whole = memchr::memrchr(b'\n', &tail).map(|end| end + 1);
+        let line = whole.and_then(|end| match memchr::memrchr(b'\n', &tail[..end - 1]) {
+            Some(before) => Some(&tail[before + 1..end]),
+            None => (from == 0).then_some(&tail[..end]),
+        });
+        if line.is_none() && from > 0 {
+            step *= 2;
+            continue;
+        }
+        let end = from + whole.unwrap_or(0) as u64;
+        if end < size {
+            tracing::warn!(path = %path.display(), bytes = size - end, "a torn last line was cut off");
+            file.set_len(end).map_err(failed)?;
+        }
+        let time =
+            |line: &[u8]| serde_json::from_slice::<serde_json::Value>(line).ok()?.get("time")?.as_u64();
+        return Ok(line.and_then(time));
+    }
+}
+
+struct FileWriter {
+    file: File,
+    path: PathBuf,
+    envelope: Envelope,
+    last_time: Option<Time>,
+    written: Option<Time>,
+    buffer: Vec<u8>,
+}
+
+impl FileWriter {
+    fn line(&mut self, time: Time, message: &Message) {
+        let value = message.value.as_deref();
+        if self.envelope == Envelope::Upsert {
+            self.buffer.extend_from_slice(b"{\"key\":");
+            self.buffer.extend_from_slice(message.key.as_deref().unwrap_or(b"null"));
+            self.buffer.extend_from_slice(b",\"value\":");
+            self.buffer.extend_from_slice(value.unwrap_or(b"null"));
+            self.buffer.extend_from_slice(format!(",\"time\":{time}}}\n").as_bytes());
+        } else {
+            self.buffer.extend_from_slice(value.unwrap_or(b"null"));
+            self.buffer.push(b'\n');
+        }
+    }
+}
+
+impl PartitionWriter for FileWriter {
+    fn write(&mut self, batch: WriteBatch) -> Result<()> {
+        self.buffer.clear();
+        for message in &batch.messages {
+            self.line(batch.time, message);
+        }
+        self.file
+            .write_all(&self.buffer)
+            .map_err(|error| Error::io(format!("writing {}", self.path.display()), &error))?;
+        self.written = Some(batch.time);
+        Ok(())
+    }
+
+    fn written(&mut self) -> Result<Option<Time>> {
+        Ok(self.written)
+    }
+
+    fn last_time(&self) -> Option<Time> {
+        self.last_time
+    }
+
+    fn close(mut self: Box<Self>) -> Result<()> {
+        self.file.flush().map_err(|error| Error::io(format!("writing {}", self.path.display()), &error))
+    }
+}

@@ -1,0 +1,223 @@
+//! The runner: what every nekton program takes as flags, and what it does with them.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
+
+use clap::{Args, Parser, ValueEnum};
+use nekton_connectors::file::FileSettings;
+use nekton_engine::connect::Start;
+use nekton_engine::{Error, Flow, JobConfig, OnBadInput, Result, Stop, Summary};
+
+use crate::topics::ByUrl;
+
+/// The flags that every nekton program has. A program with flags of its own flattens them in:
+/// `#[command(flatten)] runner: Runner`, and calls [`crate::parse`].
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Running")]
+pub struct Runner {
+    /// Worker threads in this process
+    #[arg(long, env = "NEKTON_WORKERS", value_name = "N", default_value_t = 1)]
+    workers: usize,
+    /// Processes that run this job together; each needs --process and --hosts
+    #[arg(long, env = "NEKTON_PROCESSES", value_name = "N", default_value_t = 1)]
+    processes: usize,
+    /// The number of this process, from 0
+    #[arg(long, env = "NEKTON_PROCESS", value_name = "I", default_value_t = 0)]
+    process: usize,
+    /// Where the processes find one another: an address and port each, in the order of their numbers
+    #[arg(long, env = "NEKTON_HOSTS", value_name = "A:P,B:P", value_delimiter = ',')]
+    hosts: Vec<String>,
+    /// Finish when all inputs have been read to their ends, instead of following them
+    #[arg(long)]
+    until_end: bool,
+    /// Settings from a TOML file, with the names of these flags as keys; flags and environment win
+    #[arg(long, env = "NEKTON_CONFIG", value_name = "FILE")]
+    config: Option<String>,
+    /// What to log on standard error, such as info or nekton_engine=debug
+    #[arg(long, env = "NEKTON_LOG", value_name = "FILTER", default_value = "warn")]
+    log: String,
+    /// Where all topics are
+    #[arg(
+        long,
+        env = "NEKTON_TOPICS",
+        value_name = "URL",
+        default_value = "file:./nekton-data/topics",
+        help_heading = "Topics"
+    )]
+    topics: String,
+    /// Where one topic is, if not with the others; may be repeated
+    #[arg(long, value_name = "NAME=URL", help_heading = "Topics", action = clap::ArgAction::Append, value_parser = named)]
+    topic: Vec<(String, String)>,
+    /// Where to begin in topics: earliest or latest
+    #[arg(
+        long,
+        env = "NEKTON_START",
+        value_name = "WHERE",
+        default_value = "earliest",
+        help_heading = "Topics"
+    )]
+    start: From,
+    /// What becomes of records that cannot be read
+    #[arg(
+        long,
+        env = "NEKTON_ON_BAD_INPUT",
+        value_name = "WHAT",
+        default_value = "dead-letter",
+        help_heading = "Topics"
+    )]
+    on_bad_input: BadInput,
+    /// How many partitions an output topic gets that does not exist yet
+    #[arg(long, env = "NEKTON_PARTITIONS", value_name = "N", default_value_t = 1, help_heading = "Topics", value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    partitions: u32,
+    /// The most records that a view keeps in memory
+    #[arg(long, env = "NEKTON_VIEW_LIMIT", value_name = "N", default_value_t = 1_000_000)]
+    view_limit: usize,
+    #[arg(skip)]
+    hold_end: Option<Arc<AtomicBool>>,
+    #[arg(skip)]
+    stop: Stop,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum From {
+    /// At the oldest record
+    Earliest,
+    /// Behind the newest record
+    Latest,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum BadInput {
+    /// They go to the topic NAME.dead-letter
+    DeadLetter,
+    /// The job stops
+    Fail,
+}
+
+fn named(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, url)) if !name.is_empty() && !url.is_empty() => Ok((name.to_owned(), url.to_owned())),
+        _ => Err("write NAME=URL, for example telemetry=file:./telemetry.jsonl".to_owned()),
+    }
+}
+
+/// A program without flags of its own.
+#[derive(Parser)]
+struct Bare {
+    #[command(flatten)]
+    runner: Runner,
+}
+
+/// Runs a job with the flags of this process until it ends.
+///
+/// A failure is printed as one sentence on standard error, and the process exits with code 1: an
+/// `Err` is returned only for what was noticed before.
+///
+/// # Errors
+/// If the settings file cannot be read.
+pub fn run<F>(name: &str, program: F) -> Result<()>
+where
+    F: for<'s> Fn(&mut Flow<'s>) + Send + Sync + 'static,
+{
+    let outcome = crate::parse::<Bare>().and_then(|bare| bare.runner.run(name, program));
+    if let Err(error) = outcome {
+        eprintln!("{name}: {error}");
+        std::process::exit(1);
+    }
+    Ok(())
+}
+
+impl Runner {
+    /// While `held` is true, `--until-end` does not end: something is still being published.
+    #[must_use]
+    pub fn hold_end(mut self, held: Arc<AtomicBool>) -> Self {
+        self.hold_end = Some(held);
+        self
+    }
+
+    /// A handle that ends the job cleanly, as Ctrl-C does.
+    pub fn stop_handle(&self) -> Stop {
+        self.stop.clone()
+    }
+
+    /// The URL under which all topics are.
+    pub fn topics_url(&self) -> &str {
+        &self.topics
+    }
+
+    /// Runs a job until it ends. Ctrl-C and SIGTERM end it cleanly, a second one at once.
+    ///
+    /// # Errors
+    /// Whatever ended the job before its end.
+    pub fn run<F>(self, name: &str, program: F) -> Result<Summary>
+    where
+        F: for<'s> Fn(&mut Flow<'s>) + Send + Sync + 'static,
+    {
+        self.log()?;
+        if self.processes != self.hosts.len().max(1) {
+            return Err(Error::config(format!(
+                "--processes {} and --hosts with {} addresses do not fit: give one address a process",
+                self.processes,
+                self.hosts.len()
+            )));
+        }
+        if self.process >= self.processes {
+            return Err(Error::config(format!(
+                "--process {} is none of the {} processes, which count from 0",
+                self.process, self.processes
+            )));
+        }
+        let topics = ByUrl {
+            base: self.topics.clone(),
+            moved: self.topic.iter().cloned().collect::<BTreeMap<_, _>>(),
+            files: FileSettings { until_end: self.until_end, ..FileSettings::default() },
+            named: Mutex::default(),
+        };
+        end_on_signals(name, &self.stop)?;
+        let config = JobConfig {
+            workers: self.workers,
+            process: self.process,
+            hosts: self.hosts,
+            start: match self.start {
+                From::Earliest => Start::Earliest,
+                From::Latest => Start::Latest,
+            },
+            until_end: self.until_end,
+            hold_end: self.hold_end,
+            on_bad_input: match self.on_bad_input {
+                BadInput::DeadLetter => OnBadInput::DeadLetter,
+                BadInput::Fail => OnBadInput::Fail,
+            },
+            new_topic_partitions: self.partitions,
+            view_limit: self.view_limit,
+            stop: self.stop,
+            ..JobConfig::new(name)
+        };
+        nekton_engine::run(config, Arc::new(topics), program)
+    }
+
+    fn log(&self) -> Result<()> {
+        let filter = tracing_subscriber::EnvFilter::try_new(&self.log)
+            .map_err(|error| Error::config(format!("--log {:?} is no filter: {error}", self.log)))?;
+        // A program may have set up its own log before.
+        let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
+        Ok(())
+    }
+}
+
+fn end_on_signals(name: &str, stop: &Stop) -> Result<()> {
+    let (name, stop) = (name.to_owned(), stop.clone());
+    let ended = ctrlc::set_handler(move || {
+        if stop.requested() {
+            std::process::exit(130);
+        }
+        eprintln!("{name}: ending; what was read is worked through (again: end at once)");
+        stop.request();
+    });
+    match ended {
+        // A program may run several jobs, one after the other, or have a handler of its own.
+        Ok(()) | Err(ctrlc::Error::MultipleHandlers) => Ok(()),
+        Err(error) => Err(Error::config(format!("signals cannot be handled: {error}"))),
+    }
+}

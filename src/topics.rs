@@ -1,0 +1,92 @@
+//! Which connector is behind a topic's logical name.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use nekton_connectors::file::{self, FileSettings};
+use nekton_engine::connect::{Sink, SinkSettings, Source, Topics};
+use nekton_engine::{Error, Result};
+
+/// Topics by URL: a place for all of them, and other places for some.
+pub(crate) struct ByUrl {
+    pub(crate) base: String,
+    pub(crate) moved: BTreeMap<String, String>,
+    pub(crate) files: FileSettings,
+    pub(crate) named: Mutex<BTreeSet<String>>,
+}
+
+/// Where a URL points.
+#[derive(Debug, PartialEq, Eq)]
+enum Place {
+    File(PathBuf),
+}
+
+impl ByUrl {
+    fn place(&self, name: &str) -> Result<Place> {
+        self.named.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned());
+        match self.moved.get(name) {
+            Some(url) => place(url),
+            None => place(&format!("{}/{name}", self.base.trim_end_matches('/'))),
+        }
+    }
+}
+
+fn place(url: &str) -> Result<Place> {
+    let path = match url.split_once(':') {
+        Some(("file", path)) => path.strip_prefix("//").unwrap_or(path),
+        Some((scheme, rest)) if rest.starts_with("//") => {
+            return Err(Error::config(format!(
+                "{url} is at no kind of topic that is known: {scheme} is not supported. Topics are files \
+                 (file:PATH)"
+            )));
+        }
+        _ => url,
+    };
+    if path.is_empty() {
+        return Err(Error::config(format!("{url:?} names no path: write file:PATH")));
+    }
+    Ok(Place::File(path.into()))
+}
+
+impl Topics for ByUrl {
+    fn source(&self, name: &str) -> Result<Arc<dyn Source>> {
+        match self.place(name)? {
+            Place::File(path) => file::open_source(&path, &self.files),
+        }
+        .map_err(|error| error.context(format!("topic {name:?}")))
+    }
+
+    fn sink(&self, name: &str, settings: &SinkSettings) -> Result<Arc<dyn Sink>> {
+        match self.place(name)? {
+            Place::File(path) => file::open_sink(&path, &self.files, settings),
+        }
+        .map_err(|error| error.context(format!("topic {name:?}")))
+    }
+
+    fn built(&self) -> Result<()> {
+        let named = self.named.lock().unwrap_or_else(PoisonError::into_inner);
+        for unknown in self.moved.keys().filter(|name| !named.contains(*name)) {
+            let names: Vec<&str> = named.iter().map(String::as_str).collect();
+            return Err(Error::config(format!(
+                "--topic {unknown}=..: this program has no topic {unknown:?}. It has: {}",
+                names.join(", ")
+            )));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_is_a_path_or_is_refused_in_words() {
+        for url in ["file:data/x", "file://data/x", "data/x"] {
+            assert_eq!(place(url).unwrap(), Place::File("data/x".into()));
+        }
+        assert!(place("kafka://host/x").unwrap_err().to_string().contains("kafka is not supported"));
+        assert!(place("file:").is_err());
+    }
+}
