@@ -66,14 +66,12 @@ impl Topics for ByUrl {
 
     fn built(&self) -> Result<()> {
         let named = self.named.lock().unwrap_or_else(PoisonError::into_inner);
-        for unknown in self.moved.keys().filter(|name| !named.contains(*name)) {
-            let names: Vec<&str> = named.iter().map(String::as_str).collect();
-            return Err(Error::config(format!(
-                "--topic {unknown}=..: this program has no topic {unknown:?}. It has: {}",
-                names.join(", ")
-            )));
-        }
-        Ok(())
+        let Some(unknown) = self.moved.keys().find(|name| !named.contains(*name)) else { return Ok(()) };
+        let names: Vec<&str> = named.iter().map(String::as_str).collect();
+        Err(Error::config(format!(
+            "--topic {unknown}=..: this program has no topic {unknown:?}. It has: {}",
+            names.join(", ")
+        )))
     }
 }
 

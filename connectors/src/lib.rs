@@ -1,4 +1,4 @@
-//! Topics for nekton: [files](file).
+//! Topics for nekton: [files](mod@file).
 #![forbid(unsafe_code)]
 
 pub mod file;
