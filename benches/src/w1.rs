@@ -10,7 +10,9 @@ use std::time::Instant;
 use nekton::connect::{Polled, Position, Sink, SinkSettings, Source, Topics};
 use nekton::differential_dataflow::operators::CountTotal;
 use nekton::hash::FixedState;
-use nekton::{Agent, Block, Context, Error, Feed, Flow, JobConfig, Order, Reading, Result, run as run_job};
+use nekton::{
+    Agent, Block, Context, Error, Feed, Flow, JobConfig, Order, Reading, Result, engine::run as run_job,
+};
 
 use crate::report::Report;
 
