@@ -1,4 +1,6 @@
-//! Topics for nekton: [files](mod@file).
+//! Topics for nekton: [files](mod@file) and [Apache Pulsar](pulsar).
 #![forbid(unsafe_code)]
 
 pub mod file;
+#[cfg(feature = "pulsar")]
+pub mod pulsar;

@@ -1,0 +1,198 @@
+//! Topics on Apache Pulsar, read and written by a thin protocol layer of our own.
+//!
+//! Input partitions are read with a durable, exclusive subscription named after the job, which is also the anchor
+//! that keeps the broker from deleting what is not done with: it is acknowledged, cumulatively, up to what
+//! was released. Output partitions are written by an exclusive producer that is named after the job, with
+//! sequence ids from (time, index). Frames, entries, a partition's progress and a producer's window are pure;
+//! sockets and timers are at the edge.
+
+mod admin;
+mod batch;
+mod client;
+mod connection;
+mod consumer;
+mod frame;
+mod producer;
+mod progress;
+mod sink;
+mod source;
+mod topic;
+mod window;
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use nekton_engine::connect::{Sink, SinkSettings, Source};
+use nekton_engine::{Error, Kind, Result};
+
+pub use batch::Compression;
+use client::{Client, Purpose, patiently};
+use topic::TopicUrl;
+
+/// How long a broker that is starting or moving topics is waited for when a topic is opened.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How topics on Pulsar are read and written.
+#[derive(Clone, Debug)]
+pub struct PulsarSettings {
+    /// Names the subscriptions and producers: `nekton-<job>`.
+    pub job: String,
+    /// A token to authenticate with.
+    pub token: Option<String>,
+    /// Certificates of the authorities to trust, in PEM; without, the public ones.
+    pub ca_file: Option<PathBuf>,
+    /// The broker's administration interface; without, at the broker's host and the usual port (8080, or 8443
+    /// with TLS). Used to create partitioned topics, and to start at a time.
+    pub admin_url: Option<String>,
+    /// How what is written is compressed.
+    pub compression: Compression,
+    /// Report the end of a partition instead of following it for ever.
+    pub until_end: bool,
+    /// Read with a durable subscription. Without, nothing is left behind on the broker, and nothing is
+    /// remembered: for looking at topics.
+    pub durable: bool,
+    /// Write as the only producer, with a name and sequence ids of our own. Without, others may write as well.
+    pub exclusive: bool,
+    /// The most bytes of a partition that wait in memory to be taken.
+    pub queue_bytes: usize,
+    /// The most bytes of a record; a longer one is handed on as unreadable.
+    pub max_record_bytes: usize,
+    /// How often it is looked for partitions that were added.
+    pub look_every: Duration,
+    /// After how much silence a partition is checked for records that should have come.
+    pub silence: Duration,
+}
+
+impl PulsarSettings {
+    /// The settings of a job without flags.
+    pub fn new(job: impl Into<String>) -> Self {
+        PulsarSettings {
+            job: job.into(),
+            token: None,
+            ca_file: None,
+            admin_url: None,
+            compression: Compression::default(),
+            until_end: false,
+            durable: true,
+            exclusive: true,
+            queue_bytes: 16 << 20,
+            max_record_bytes: 5 << 20,
+            look_every: Duration::from_secs(30),
+            silence: Duration::from_secs(30),
+        }
+    }
+}
+
+/// Everything this process has to do with Pulsar: its threads and connections. Cheap to clone.
+#[derive(Clone)]
+pub struct Pulsar {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    settings: PulsarSettings,
+    /// Taken on drop only.
+    runtime: Option<tokio::runtime::Runtime>,
+    clients: Mutex<HashMap<String, Arc<Client>>>,
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            // Readers and writers have waited for what had to be waited for.
+            runtime.shutdown_background();
+        }
+    }
+}
+
+impl Shared {
+    fn runtime(&self) -> &tokio::runtime::Runtime {
+        self.runtime.as_ref().expect("it is there until all is dropped")
+    }
+
+    fn client(&self, url: &TopicUrl) -> Result<Arc<Client>> {
+        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(client) = clients.get(&url.service()) {
+            return Ok(client.clone());
+        }
+        let client = Arc::new(Client::new(url.tls, url.brokers.clone(), &self.settings)?);
+        clients.insert(url.service(), client.clone());
+        Ok(client)
+    }
+}
+
+impl Pulsar {
+    /// Starts the threads that everything on Pulsar runs on; connects to nothing yet.
+    ///
+    /// # Errors
+    /// If the machine has no threads left.
+    pub fn new(settings: PulsarSettings) -> Result<Self> {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .thread_name("pulsar")
+            .enable_io()
+            .enable_time()
+            .build()
+            .map_err(|error| Error::io("starting the threads for Pulsar", &error))?;
+        let clients = Mutex::default();
+        Ok(Pulsar { shared: Arc::new(Shared { settings, runtime: Some(runtime), clients }) })
+    }
+
+    /// Opens a topic for reading: `pulsar://host:port/tenant/namespace/topic`, or `pulsar+ssl://..`.
+    ///
+    /// # Errors
+    /// [`Kind::Config`] for a wrong URL, [`Kind::Unavailable`] if no broker can be reached, [`Kind::Denied`]
+    /// if it refuses us, [`Kind::Missing`] if the topic does not exist.
+    pub fn source(&self, url: &str) -> Result<Arc<dyn Source>> {
+        let url = TopicUrl::parse(url)?;
+        let client = self.shared.client(&url)?;
+        let (partitions, there) = self.shared.runtime().block_on(self.look(&client, &url))?;
+        if partitions == 0 && !there {
+            return Err(Error::new(
+                Kind::Missing,
+                format!("there is no topic {url}: create it, or correct --topics or --topic"),
+            ));
+        }
+        Ok(Arc::new(source::PulsarSource::new(self.shared.clone(), client, url, partitions)))
+    }
+
+    /// Opens a topic for writing, creating it where it does not exist: with the partitions asked for, or as
+    /// a plain topic if that is one.
+    ///
+    /// # Errors
+    /// As [`Pulsar::source`]; and [`Kind::Unavailable`] if partitions must be created and the broker's
+    /// administration cannot be reached.
+    pub fn sink(&self, url: &str, settings: &SinkSettings) -> Result<Arc<dyn Sink>> {
+        let url = TopicUrl::parse(url)?;
+        let client = self.shared.client(&url)?;
+        let (mut partitions, there) = self.shared.runtime().block_on(self.look(&client, &url))?;
+        if partitions == 0 && !there && settings.partitions > 1 {
+            admin::Admin::new(&url, &self.shared.settings)?.create(&url, settings.partitions)?;
+            let full = url.full();
+            partitions = self.shared.runtime().block_on(patiently(PATIENCE, || client.partitions(&full)))?;
+        }
+        Ok(Arc::new(sink::PulsarSink::new(self.shared.clone(), client, url, partitions, settings)))
+    }
+
+    /// The number of partitions (0: a plain topic), and whether the topic is there.
+    async fn look(&self, client: &Client, url: &TopicUrl) -> Result<(u32, bool)> {
+        // A broker that cannot be reached is a wrong URL more often than one that is just starting.
+        client.service(Purpose::Reading).await?;
+        let full = url.full();
+        let partitions = patiently(PATIENCE, || client.partitions(&full)).await?;
+        let there = partitions > 0 || patiently(PATIENCE, || client.exists(&url.namespace, &full)).await?;
+        Ok((partitions, there))
+    }
+}
+
+/// The name of a partition; of a plain topic, its own.
+fn partition_name(url: &TopicUrl, plain: bool, partition: u32) -> String {
+    if plain { url.full() } else { format!("{}-partition-{partition}", url.full()) }
+}
+
+/// Milliseconds since 1970.
+fn now() -> u64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_millis() as u64
+}

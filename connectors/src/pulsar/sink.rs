@@ -1,0 +1,137 @@
+//! A topic on Pulsar being written.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use nekton_engine::connect::{PartitionId, PartitionWriter, Sink, SinkSettings, Waker, WriteBatch};
+use nekton_engine::{Error, Kind, Result, Time};
+use pulsar::message::proto::{self, schema};
+use tokio::sync::mpsc;
+
+use super::client::{Backoff, Client};
+use super::producer::{Producer, Told};
+use super::topic::TopicUrl;
+use super::window::Window;
+use super::{PATIENCE, Shared, partition_name};
+
+/// How long what was written may take to be confirmed when a job ends.
+const CLOSING: Duration = Duration::from_secs(120);
+
+pub(super) struct PulsarSink {
+    shared: Arc<Shared>,
+    client: Arc<Client>,
+    url: TopicUrl,
+    /// 0: a plain topic.
+    partitions: u32,
+    schema: Option<proto::Schema>,
+}
+
+impl PulsarSink {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        client: Arc<Client>,
+        url: TopicUrl,
+        partitions: u32,
+        settings: &SinkSettings,
+    ) -> Self {
+        let schema = settings.schema.as_ref().map(|avro| proto::Schema {
+            name: url.topic.clone(),
+            schema_data: avro.clone().into_bytes(),
+            r#type: schema::Type::Json as i32,
+            properties: Vec::new(),
+        });
+        PulsarSink { shared, client, url, partitions, schema }
+    }
+}
+
+impl Sink for PulsarSink {
+    fn partitions(&self) -> u32 {
+        self.partitions.max(1)
+    }
+
+    fn open(&self, partition: PartitionId, waker: Waker) -> Result<Box<dyn PartitionWriter>> {
+        let settings = &self.shared.settings;
+        let name = settings.exclusive.then(|| format!("nekton-{}-{}-{partition}", settings.job, self.url.topic));
+        let told = Arc::new(Told::new(waker));
+        let mut producer = Producer {
+            client: self.client.clone(),
+            topic: partition_name(&self.url, self.partitions == 0, partition),
+            name,
+            schema: self.schema.clone(),
+            window: Window::new(settings.compression),
+            epoch: None,
+            told: told.clone(),
+        };
+        let granted = self.shared.runtime().block_on(async {
+            let mut backoff = Backoff::default();
+            let begun = std::time::Instant::now();
+            loop {
+                match producer.open().await {
+                    Err(error) if error.kind() == Kind::Unavailable && begun.elapsed() < PATIENCE => {
+                        backoff.pause().await;
+                    }
+                    answer => return answer,
+                }
+            }
+        })?;
+        let exclusive = producer.name.is_some();
+        let last_time = producer.window.last_time().filter(|_| exclusive);
+        let (batches, taken) = mpsc::unbounded_channel();
+        let task = self.shared.runtime().spawn(producer.run(granted, taken));
+        Ok(Box::new(Writer { batches: Some(batches), told, last_time, task, shared: self.shared.clone(), url: self.url.clone() }))
+    }
+
+    fn describe(&self) -> String {
+        self.url.to_string()
+    }
+}
+
+struct Writer {
+    /// Taken when it closes.
+    batches: Option<mpsc::UnboundedSender<WriteBatch>>,
+    told: Arc<Told>,
+    last_time: Option<Time>,
+    task: tokio::task::JoinHandle<()>,
+    shared: Arc<Shared>,
+    url: TopicUrl,
+}
+
+impl PartitionWriter for Writer {
+    fn write(&mut self, batch: WriteBatch) -> Result<()> {
+        let sent = self.batches.as_ref().is_some_and(|batches| batches.send(batch).is_ok());
+        if !sent {
+            self.told.written()?;
+            return Err(Error::new(Kind::Internal, format!("{} is closed", self.url)));
+        }
+        Ok(())
+    }
+
+    fn written(&mut self) -> Result<Option<Time>> {
+        self.told.written()
+    }
+
+    fn last_time(&self) -> Option<Time> {
+        self.last_time
+    }
+
+    fn close(mut self: Box<Self>) -> Result<()> {
+        self.batches = None;
+        let task = &mut self.task;
+        let ended = self.shared.runtime.as_ref().map(|runtime| runtime.block_on(async { tokio::time::timeout(CLOSING, task).await }));
+        self.told.written()?;
+        match ended {
+            Some(Ok(Ok(()))) => Ok(()),
+            _ => Err(Error::new(
+                Kind::Unavailable,
+                format!("{}: what was written last is not confirmed after {} seconds", self.url, CLOSING.as_secs()),
+            )),
+        }
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        // After a clean end the task is over; after a failure nothing more may be written.
+        self.task.abort();
+    }
+}
