@@ -1,11 +1,13 @@
 //! The runner: what every nekton program takes as flags, and what it does with them.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex};
 
 use clap::{Args, Parser, ValueEnum};
 use nekton_connectors::file::FileSettings;
+use nekton_connectors::pulsar::{Compression, PulsarSettings};
 use nekton_engine::connect::Start;
 use nekton_engine::{Error, Flow, JobConfig, OnBadInput, Result, Stop, Summary};
 
@@ -49,15 +51,16 @@ pub struct Runner {
     /// Where one topic is, if not with the others; may be repeated
     #[arg(long, value_name = "NAME=URL", help_heading = "Topics", action = clap::ArgAction::Append, value_parser = named)]
     topic: Vec<(String, String)>,
-    /// Where to begin in topics: earliest or latest
+    /// Where a new job begins in its topics: earliest, latest, or a time such as 2026-01-31T12:00:00Z (Pulsar)
     #[arg(
         long,
         env = "NEKTON_START",
         value_name = "WHERE",
         default_value = "earliest",
-        help_heading = "Topics"
+        help_heading = "Topics",
+        value_parser = start
     )]
-    start: From,
+    start: Start,
     /// What becomes of records that cannot be read
     #[arg(
         long,
@@ -73,6 +76,24 @@ pub struct Runner {
     /// The most records that a view keeps in memory
     #[arg(long, env = "NEKTON_VIEW_LIMIT", value_name = "N", default_value_t = 1_000_000)]
     view_limit: usize,
+    /// Token to authenticate with on Pulsar, or file:PATH of one
+    #[arg(long, env = "NEKTON_PULSAR_TOKEN", value_name = "TOKEN", help_heading = "Pulsar", hide_env_values = true)]
+    pulsar_token: Option<String>,
+    /// Certificates of the authorities to trust with pulsar+ssl, in PEM [default: the public ones]
+    #[arg(long, env = "NEKTON_PULSAR_CA", value_name = "FILE", help_heading = "Pulsar")]
+    pulsar_ca: Option<PathBuf>,
+    /// The broker's administration interface [default: the broker's host, port 8080, or 8443 with TLS]
+    #[arg(long, env = "NEKTON_PULSAR_ADMIN", value_name = "URL", help_heading = "Pulsar")]
+    pulsar_admin: Option<String>,
+    /// How messages are compressed
+    #[arg(
+        long,
+        env = "NEKTON_PULSAR_COMPRESSION",
+        value_name = "HOW",
+        default_value = "lz4",
+        help_heading = "Pulsar"
+    )]
+    pulsar_compression: Packing,
     #[arg(skip)]
     hold_end: Option<Arc<AtomicBool>>,
     #[arg(skip)]
@@ -80,11 +101,12 @@ pub struct Runner {
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
-enum From {
-    /// At the oldest record
-    Earliest,
-    /// Behind the newest record
-    Latest,
+enum Packing {
+    None,
+    Lz4,
+    Zlib,
+    Zstd,
+    Snappy,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -93,6 +115,17 @@ enum BadInput {
     DeadLetter,
     /// The job stops
     Fail,
+}
+
+fn start(text: &str) -> Result<Start, String> {
+    match text {
+        "earliest" => Ok(Start::Earliest),
+        "latest" => Ok(Start::Latest),
+        time => humantime::parse_rfc3339_weak(time)
+            .map_err(|error| format!("write earliest, latest, or a time in UTC such as 2026-01-31T12:00:00Z ({error})"))
+            .map(|time| time.duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_millis() as u64)
+            .map(Start::PublishedAt),
+    }
 }
 
 fn named(text: &str) -> Result<(String, String), String> {
@@ -168,21 +201,13 @@ impl Runner {
                 self.process, self.processes
             )));
         }
-        let topics = ByUrl {
-            base: self.topics.clone(),
-            moved: self.topic.iter().cloned().collect::<BTreeMap<_, _>>(),
-            files: FileSettings { until_end: self.until_end, ..FileSettings::default() },
-            named: Mutex::default(),
-        };
+        let topics = self.topics_of(name)?;
         end_on_signals(name, &self.stop)?;
         let config = JobConfig {
             workers: self.workers,
             process: self.process,
             hosts: self.hosts,
-            start: match self.start {
-                From::Earliest => Start::Earliest,
-                From::Latest => Start::Latest,
-            },
+            start: self.start,
             until_end: self.until_end,
             hold_end: self.hold_end,
             on_bad_input: match self.on_bad_input {
@@ -197,6 +222,26 @@ impl Runner {
         nekton_engine::run(config, Arc::new(topics), program)
     }
 
+    /// The topics of the job `name`, as the flags place them.
+    pub(crate) fn topics_of(&self, name: &str) -> Result<ByUrl> {
+        let files = FileSettings { until_end: self.until_end, ..FileSettings::default() };
+        let pulsar = PulsarSettings {
+            token: self.pulsar_token.as_deref().map(token).transpose()?,
+            ca_file: self.pulsar_ca.clone(),
+            admin_url: self.pulsar_admin.clone(),
+            compression: match self.pulsar_compression {
+                Packing::None => Compression::None,
+                Packing::Lz4 => Compression::Lz4,
+                Packing::Zlib => Compression::Zlib,
+                Packing::Zstd => Compression::Zstd,
+                Packing::Snappy => Compression::Snappy,
+            },
+            until_end: self.until_end,
+            ..PulsarSettings::new(name)
+        };
+        Ok(ByUrl::new(self.topics.clone(), self.topic.iter().cloned().collect::<BTreeMap<_, _>>(), files, pulsar))
+    }
+
     fn log(&self) -> Result<()> {
         let filter = tracing_subscriber::EnvFilter::try_new(&self.log)
             .map_err(|error| Error::config(format!("--log {:?} is no filter: {error}", self.log)))?;
@@ -204,6 +249,14 @@ impl Runner {
         let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
         Ok(())
     }
+}
+
+/// A token, or the one in a file.
+fn token(given: &str) -> Result<String> {
+    let Some(path) = given.strip_prefix("file:") else { return Ok(given.to_owned()) };
+    let path = path.strip_prefix("//").unwrap_or(path);
+    let text = std::fs::read_to_string(path).map_err(|error| Error::io(format!("--pulsar-token {given}"), &error))?;
+    Ok(text.trim().to_owned())
 }
 
 fn end_on_signals(name: &str, stop: &Stop) -> Result<()> {

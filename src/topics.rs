@@ -5,24 +5,46 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use nekton_connectors::file::{self, FileSettings};
+use nekton_connectors::pulsar::{Pulsar, PulsarSettings};
 use nekton_engine::connect::{Sink, SinkSettings, Source, Topics};
 use nekton_engine::{Error, Result};
 
 /// Topics by URL: a place for all of them, and other places for some.
 pub(crate) struct ByUrl {
-    pub(crate) base: String,
-    pub(crate) moved: BTreeMap<String, String>,
-    pub(crate) files: FileSettings,
-    pub(crate) named: Mutex<BTreeSet<String>>,
+    base: String,
+    moved: BTreeMap<String, String>,
+    files: FileSettings,
+    pulsar_settings: PulsarSettings,
+    /// Started when the first topic on it is opened.
+    pulsar: Mutex<Option<Pulsar>>,
+    named: Mutex<BTreeSet<String>>,
 }
 
 /// Where a URL points.
 #[derive(Debug, PartialEq, Eq)]
 enum Place {
     File(PathBuf),
+    Pulsar(String),
 }
 
 impl ByUrl {
+    pub(crate) fn new(
+        base: String,
+        moved: BTreeMap<String, String>,
+        files: FileSettings,
+        pulsar: PulsarSettings,
+    ) -> Self {
+        ByUrl { base, moved, files, pulsar_settings: pulsar, pulsar: Mutex::default(), named: Mutex::default() }
+    }
+
+    fn pulsar(&self) -> Result<Pulsar> {
+        let mut pulsar = self.pulsar.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(pulsar) = &*pulsar {
+            return Ok(pulsar.clone());
+        }
+        Ok(pulsar.insert(Pulsar::new(self.pulsar_settings.clone())?).clone())
+    }
+
     fn place(&self, name: &str) -> Result<Place> {
         self.named.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned());
         match self.moved.get(name) {
@@ -35,10 +57,11 @@ impl ByUrl {
 fn place(url: &str) -> Result<Place> {
     let path = match url.split_once(':') {
         Some(("file", path)) => path.strip_prefix("//").unwrap_or(path),
+        Some(("pulsar" | "pulsar+ssl", _)) => return Ok(Place::Pulsar(url.to_owned())),
         Some((scheme, rest)) if rest.starts_with("//") => {
             return Err(Error::config(format!(
                 "{url} is at no kind of topic that is known: {scheme} is not supported. Topics are files \
-                 (file:PATH)"
+                 (file:PATH) or on Apache Pulsar (pulsar://HOST:PORT/TENANT/NAMESPACE)"
             )));
         }
         _ => url,
@@ -53,6 +76,7 @@ impl Topics for ByUrl {
     fn source(&self, name: &str) -> Result<Arc<dyn Source>> {
         match self.place(name)? {
             Place::File(path) => file::open_source(&path, &self.files),
+            Place::Pulsar(url) => self.pulsar()?.source(&url),
         }
         .map_err(|error| error.context(format!("topic {name:?}")))
     }
@@ -60,6 +84,7 @@ impl Topics for ByUrl {
     fn sink(&self, name: &str, settings: &SinkSettings) -> Result<Arc<dyn Sink>> {
         match self.place(name)? {
             Place::File(path) => file::open_sink(&path, &self.files, settings),
+            Place::Pulsar(url) => self.pulsar()?.sink(&url, settings),
         }
         .map_err(|error| error.context(format!("topic {name:?}")))
     }
