@@ -77,7 +77,13 @@ pub struct Runner {
     #[arg(long, env = "NEKTON_VIEW_LIMIT", value_name = "N", default_value_t = 1_000_000)]
     view_limit: usize,
     /// Token to authenticate with on Pulsar, or file:PATH of one
-    #[arg(long, env = "NEKTON_PULSAR_TOKEN", value_name = "TOKEN", help_heading = "Pulsar", hide_env_values = true)]
+    #[arg(
+        long,
+        env = "NEKTON_PULSAR_TOKEN",
+        value_name = "TOKEN",
+        help_heading = "Pulsar",
+        hide_env_values = true
+    )]
     pulsar_token: Option<String>,
     /// Certificates of the authorities to trust with pulsar+ssl, in PEM [default: the public ones]
     #[arg(long, env = "NEKTON_PULSAR_CA", value_name = "FILE", help_heading = "Pulsar")]
@@ -122,7 +128,9 @@ fn start(text: &str) -> Result<Start, String> {
         "earliest" => Ok(Start::Earliest),
         "latest" => Ok(Start::Latest),
         time => humantime::parse_rfc3339_weak(time)
-            .map_err(|error| format!("write earliest, latest, or a time in UTC such as 2026-01-31T12:00:00Z ({error})"))
+            .map_err(|error| {
+                format!("write earliest, latest, or a time in UTC such as 2026-01-31T12:00:00Z ({error})")
+            })
             .map(|time| time.duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_millis() as u64)
             .map(Start::PublishedAt),
     }
@@ -239,7 +247,12 @@ impl Runner {
             until_end: self.until_end,
             ..PulsarSettings::new(name)
         };
-        Ok(ByUrl::new(self.topics.clone(), self.topic.iter().cloned().collect::<BTreeMap<_, _>>(), files, pulsar))
+        Ok(ByUrl::new(
+            self.topics.clone(),
+            self.topic.iter().cloned().collect::<BTreeMap<_, _>>(),
+            files,
+            pulsar,
+        ))
     }
 
     fn log(&self) -> Result<()> {
@@ -255,7 +268,8 @@ impl Runner {
 fn token(given: &str) -> Result<String> {
     let Some(path) = given.strip_prefix("file:") else { return Ok(given.to_owned()) };
     let path = path.strip_prefix("//").unwrap_or(path);
-    let text = std::fs::read_to_string(path).map_err(|error| Error::io(format!("--pulsar-token {given}"), &error))?;
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| Error::io(format!("--pulsar-token {given}"), &error))?;
     Ok(text.trim().to_owned())
 }
 

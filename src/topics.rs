@@ -34,7 +34,14 @@ impl ByUrl {
         files: FileSettings,
         pulsar: PulsarSettings,
     ) -> Self {
-        ByUrl { base, moved, files, pulsar_settings: pulsar, pulsar: Mutex::default(), named: Mutex::default() }
+        ByUrl {
+            base,
+            moved,
+            files,
+            pulsar_settings: pulsar,
+            pulsar: Mutex::default(),
+            named: Mutex::default(),
+        }
     }
 
     fn pulsar(&self) -> Result<Pulsar> {

@@ -24,7 +24,8 @@ impl Admin {
         });
         let mut tls = ureq::tls::TlsConfig::builder();
         if let Some(path) = &settings.ca_file {
-            let pem = std::fs::read(path).map_err(|error| Error::io(format!("--pulsar-ca {}", path.display()), &error))?;
+            let pem = std::fs::read(path)
+                .map_err(|error| Error::io(format!("--pulsar-ca {}", path.display()), &error))?;
             let mut certificates = Vec::new();
             for item in ureq::tls::parse_pem(&pem) {
                 if let Ok(ureq::tls::PemItem::Certificate(certificate)) = item {
@@ -49,18 +50,23 @@ impl Admin {
     fn unreachable(&self, what: &str, error: &ureq::Error) -> Error {
         Error::new(
             Kind::Unavailable,
-            format!("{what}: the broker's administration at {} cannot be reached ({error}); name it with --pulsar-admin", self.url),
+            format!(
+                "{what}: the broker's administration at {} cannot be reached ({error}); name it with --pulsar-admin",
+                self.url
+            ),
         )
     }
 
     /// Creates a topic of `partitions` partitions. That it exists already is no error.
     pub(super) fn create(&self, topic: &TopicUrl, partitions: u32) -> Result<()> {
         let what = format!("creating {topic} with {partitions} partitions");
-        let mut request = self.agent.put(self.path(topic, "partitions")).header("content-type", "application/json");
+        let mut request =
+            self.agent.put(self.path(topic, "partitions")).header("content-type", "application/json");
         if let Some(token) = &self.token {
             request = request.header("authorization", format!("Bearer {token}"));
         }
-        let mut answer = request.send(partitions.to_string()).map_err(|error| self.unreachable(&what, &error))?;
+        let mut answer =
+            request.send(partitions.to_string()).map_err(|error| self.unreachable(&what, &error))?;
         match answer.status().as_u16() {
             200..=299 | 409 => Ok(()),
             code => Err(self.refused(&what, code, &mut answer)),
@@ -81,9 +87,11 @@ impl Admin {
         let mut answer = request.call().map_err(|error| self.unreachable(&what, &error))?;
         match answer.status().as_u16() {
             200..=299 => {
-                let text = answer.body_mut().read_to_string().map_err(|error| self.unreachable(&what, &error))?;
-                serde_json::from_str(&text)
-                    .map_err(|error| Error::new(Kind::Unavailable, format!("{what}: unreadable answer ({error})")))
+                let text =
+                    answer.body_mut().read_to_string().map_err(|error| self.unreachable(&what, &error))?;
+                serde_json::from_str(&text).map_err(|error| {
+                    Error::new(Kind::Unavailable, format!("{what}: unreadable answer ({error})"))
+                })
             }
             404 => Ok(Vec::new()),
             code => Err(self.refused(&what, code, &mut answer)),
@@ -92,10 +100,14 @@ impl Admin {
 
     fn refused(&self, what: &str, code: u16, answer: &mut ureq::http::Response<ureq::Body>) -> Error {
         let said = answer.body_mut().read_to_string().unwrap_or_default();
-        let reason = serde_json::from_str::<serde_json::Value>(&said).ok().and_then(|v| Some(v["reason"].as_str()?.to_owned()));
+        let reason = serde_json::from_str::<serde_json::Value>(&said)
+            .ok()
+            .and_then(|v| Some(v["reason"].as_str()?.to_owned()));
         let reason = reason.unwrap_or_else(|| said.chars().take(200).collect());
         let (kind, hint) = match code {
-            401 | 403 => (Kind::Denied, ". Check --pulsar-token and what it grants, or create the topic beforehand"),
+            401 | 403 => {
+                (Kind::Denied, ". Check --pulsar-token and what it grants, or create the topic beforehand")
+            }
             404 => (Kind::Missing, ". Create the tenant and namespace, or correct the URL"),
             _ => (Kind::Unavailable, ""),
         };

@@ -40,7 +40,8 @@ impl Compression {
             Compression::Lz4 => lz4_flex::block::compress(&bytes).into(),
             Compression::Zlib => {
                 let mut packed = Vec::new();
-                flate2::read::ZlibEncoder::new(&bytes[..], flate2::Compression::default()).read_to_end(&mut packed)?;
+                flate2::read::ZlibEncoder::new(&bytes[..], flate2::Compression::default())
+                    .read_to_end(&mut packed)?;
                 packed.into()
             }
             Compression::Zstd => zstd::bulk::compress(&bytes, 1)?.into(),
@@ -63,7 +64,9 @@ fn decompress(metadata: &MessageMetadata, payload: Bytes, limit: usize) -> Resul
         return Err(format!("an entry of {size} bytes, more than {limit}"));
     }
     let unpacked = match kind {
-        CompressionType::Lz4 => lz4_flex::block::decompress(&payload, size).map_err(|error| error.to_string())?,
+        CompressionType::Lz4 => {
+            lz4_flex::block::decompress(&payload, size).map_err(|error| error.to_string())?
+        }
         CompressionType::Zstd => zstd::bulk::decompress(&payload, size).map_err(|error| error.to_string())?,
         CompressionType::Snappy => {
             let said = snap::raw::decompress_len(&payload).map_err(|error| error.to_string())?;
@@ -117,8 +120,12 @@ fn single(mut bytes: Bytes) -> Result<Single, String> {
                 let size = decode_varint(&mut bytes).map_err(unreadable)?;
                 single.size = usize::try_from(size).map_err(|_| "a negative size".to_owned())?;
             }
-            (4, WireType::Varint) => single.compacted_out = decode_varint(&mut bytes).map_err(unreadable)? != 0,
-            (6, WireType::Varint) => single.key_is_base64 = decode_varint(&mut bytes).map_err(unreadable)? != 0,
+            (4, WireType::Varint) => {
+                single.compacted_out = decode_varint(&mut bytes).map_err(unreadable)? != 0
+            }
+            (6, WireType::Varint) => {
+                single.key_is_base64 = decode_varint(&mut bytes).map_err(unreadable)? != 0
+            }
             (9, WireType::Varint) => single.null = decode_varint(&mut bytes).map_err(unreadable)? != 0,
             _ => skip_field(wire, tag, &mut bytes, DecodeContext::default()).map_err(unreadable)?,
         }
@@ -186,7 +193,13 @@ pub(super) fn records(
 
 /// A record for what cannot be read.
 pub(super) fn defective(position: Position, payload: Bytes, reason: String) -> RawRecord {
-    RawRecord { position, key: None, payload, published: 0, defect: Some(format!("unreadable entry: {reason}")) }
+    RawRecord {
+        position,
+        key: None,
+        payload,
+        published: 0,
+        defect: Some(format!("unreadable entry: {reason}")),
+    }
 }
 
 /// The metadata and payload of an entry of these messages; `first` is the sequence id of the first.

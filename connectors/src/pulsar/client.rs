@@ -77,9 +77,13 @@ impl Client {
             return Ok(connection);
         }
         let socket = tokio::time::timeout(CONNECT, self.socket(&place.address)).await.map_err(|_| {
-            Error::new(Kind::Unavailable, format!("{} does not answer: check the URL and the network", place.address))
+            Error::new(
+                Kind::Unavailable,
+                format!("{} does not answer: check the URL and the network", place.address),
+            )
         })??;
-        let connection = Connection::new(socket, &place.address, self.token.as_deref(), place.proxied.clone()).await?;
+        let connection =
+            Connection::new(socket, &place.address, self.token.as_deref(), place.proxied.clone()).await?;
         *slot = Arc::downgrade(&connection);
         Ok(connection)
     }
@@ -97,7 +101,8 @@ impl Client {
             .map_err(|_| Error::config(format!("{host} is no host name that a certificate could have")))?;
         let socket = tls.connect(name, socket).await.map_err(|error| {
             let kind = if error.get_ref().is_some() { Kind::Denied } else { Kind::Unavailable };
-            let hint = "if its certificate is not from a public authority, name the authority with --pulsar-ca";
+            let hint =
+                "if its certificate is not from a public authority, name the authority with --pulsar-ca";
             Error::new(kind, format!("no TLS connection to {address} ({error}): {hint}"))
         })?;
         Ok(Box::new(socket))
@@ -120,7 +125,8 @@ impl Client {
             if let Some(code) = answer.error {
                 return Err(refusal(code, answer.message.as_deref().unwrap_or_default(), &what));
             }
-            let url = if self.tls.is_some() { &answer.broker_service_url_tls } else { &answer.broker_service_url };
+            let url =
+                if self.tls.is_some() { &answer.broker_service_url_tls } else { &answer.broker_service_url };
             let broker = url.as_deref().and_then(address).ok_or_else(|| {
                 Error::new(Kind::Unavailable, format!("{what}: the broker named no address to go to"))
             })?;
@@ -148,10 +154,13 @@ impl Client {
             request_id: id,
             ..Default::default()
         });
-        let answer = connection.ask(id, &request, &what).await?.partition_metadata_response.unwrap_or_default();
+        let answer =
+            connection.ask(id, &request, &what).await?.partition_metadata_response.unwrap_or_default();
         match (answer.response(), answer.error) {
             (metadata::LookupType::Success, _) => Ok(answer.partitions()),
-            (_, code) => Err(refusal(code.unwrap_or(0), answer.message.as_deref().unwrap_or_default(), &what)),
+            (_, code) => {
+                Err(refusal(code.unwrap_or(0), answer.message.as_deref().unwrap_or_default(), &what))
+            }
         }
     }
 
@@ -167,9 +176,9 @@ impl Client {
             topics_hash: None,
         });
         match connection.ask(id, &request, &format!("looking for {topic}")).await {
-            Ok(answer) => {
-                Ok(answer.get_topics_of_namespace_response.is_none_or(|a| a.topics.iter().any(|name| name == topic)))
-            }
+            Ok(answer) => Ok(answer
+                .get_topics_of_namespace_response
+                .is_none_or(|a| a.topics.iter().any(|name| name == topic))),
             Err(error) if error.kind() == Kind::Denied => Ok(true),
             Err(error) => Err(error),
         }
@@ -182,7 +191,10 @@ fn tls_config(settings: &PulsarSettings) -> Result<ClientConfig> {
         None => roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),
         Some(path) => {
             let wrong = |error: &dyn std::fmt::Display| {
-                Error::config(format!("--pulsar-ca {}: not a file of certificates in PEM ({error})", path.display()))
+                Error::config(format!(
+                    "--pulsar-ca {}: not a file of certificates in PEM ({error})",
+                    path.display()
+                ))
             };
             let certificates = CertificateDer::pem_file_iter(path).map_err(|error| wrong(&error))?;
             for certificate in certificates {
@@ -219,7 +231,10 @@ impl Backoff {
 }
 
 /// Asks again, for at most `patience`, while the answer is that a broker is not ready.
-pub(super) async fn patiently<T, F: Future<Output = Result<T>>>(patience: Duration, mut ask: impl FnMut() -> F) -> Result<T> {
+pub(super) async fn patiently<T, F: Future<Output = Result<T>>>(
+    patience: Duration,
+    mut ask: impl FnMut() -> F,
+) -> Result<T> {
     let begun = Instant::now();
     let mut backoff = Backoff::default();
     loop {

@@ -133,7 +133,9 @@ impl Connection {
             socket.write_all(&frame::encode(&hello)).await.map_err(lost)?;
             loop {
                 let found = frame::decode(&mut buffer);
-                let found = found.map_err(|error| Error::new(Kind::Unavailable, format!("{address} is no Pulsar broker: it sent {error}")))?;
+                let found = found.map_err(|error| {
+                    Error::new(Kind::Unavailable, format!("{address} is no Pulsar broker: it sent {error}"))
+                })?;
                 if let Some(frame) = found {
                     return Ok(frame.command);
                 }
@@ -143,21 +145,29 @@ impl Connection {
             }
         };
         let answer = tokio::time::timeout(Duration::from_secs(10), answer).await.map_err(|_| {
-            Error::new(Kind::Unavailable, format!("what listens on {address} does not answer as a Pulsar broker does"))
+            Error::new(
+                Kind::Unavailable,
+                format!("what listens on {address} does not answer as a Pulsar broker does"),
+            )
         })??;
         if let Some(error) = answer.error {
             return Err(refusal(error.error, &error.message, &format!("connecting to {address}")));
         }
         let Some(connected) = answer.connected else {
-            return Err(Error::new(Kind::Unavailable, format!("{address} did not answer as a Pulsar broker does")));
+            return Err(Error::new(
+                Kind::Unavailable,
+                format!("{address} did not answer as a Pulsar broker does"),
+            ));
         };
-        let max_message = connected.max_message_size.and_then(|size| usize::try_from(size).ok()).unwrap_or(5 << 20);
+        let max_message =
+            connected.max_message_size.and_then(|size| usize::try_from(size).ok()).unwrap_or(5 << 20);
 
         let (out, outgoing) = mpsc::unbounded_channel();
         let routes = Arc::new(Mutex::new(Routes::default()));
         let (reading, writing) = tokio::io::split(socket);
         let token = token.map(str::to_owned);
-        let reader = tokio::spawn(read(reading, buffer, routes.clone(), out.clone(), token, address.to_owned()));
+        let reader =
+            tokio::spawn(read(reading, buffer, routes.clone(), out.clone(), token, address.to_owned()));
         let writer = tokio::spawn(write(writing, outgoing));
         let ends = vec![AbortOnDrop(reader.abort_handle()), AbortOnDrop(writer.abort_handle())];
         Ok(Arc::new(Connection {
@@ -204,7 +214,11 @@ impl Connection {
         match answer {
             Err(_) => Err(Error::new(
                 Kind::Unavailable,
-                format!("{what}: the broker {} did not answer for {} seconds", self.address, PATIENCE.as_secs()),
+                format!(
+                    "{what}: the broker {} did not answer for {} seconds",
+                    self.address,
+                    PATIENCE.as_secs()
+                ),
             )),
             Ok(Err(_)) => Err(self.lost()),
             Ok(Ok(command)) => match command.error {
@@ -252,10 +266,13 @@ impl Connection {
 pub(super) fn refusal(code: i32, message: &str, what: &str) -> Error {
     let kind = match ServerError::try_from(code).unwrap_or(ServerError::UnknownError) {
         ServerError::AuthenticationError | ServerError::AuthorizationError => Kind::Denied,
-        ServerError::TopicNotFound | ServerError::SubscriptionNotFound | ServerError::ConsumerNotFound => Kind::Missing,
-        ServerError::ProducerFenced => Kind::Conflict,
-        ServerError::ConsumerBusy | ServerError::ProducerBusy => Kind::Unavailable,
-        ServerError::InvalidTopicName | ServerError::IncompatibleSchema | ServerError::NotAllowedError => Kind::Config,
+        ServerError::TopicNotFound | ServerError::SubscriptionNotFound | ServerError::ConsumerNotFound => {
+            Kind::Missing
+        }
+        ServerError::ProducerFenced | ServerError::ConsumerBusy => Kind::Conflict,
+        ServerError::InvalidTopicName | ServerError::IncompatibleSchema | ServerError::NotAllowedError => {
+            Kind::Config
+        }
         _ => Kind::Unavailable,
     };
     let said = message.lines().next().unwrap_or_default();
@@ -266,7 +283,10 @@ pub(super) fn refusal(code: i32, message: &str, what: &str) -> Error {
     Error::new(kind, format!("{what}: the broker refused ({said}){hint}"))
 }
 
-async fn write(mut socket: tokio::io::WriteHalf<Box<dyn Socket>>, mut outgoing: mpsc::UnboundedReceiver<Bytes>) {
+async fn write(
+    mut socket: tokio::io::WriteHalf<Box<dyn Socket>>,
+    mut outgoing: mpsc::UnboundedReceiver<Bytes>,
+) {
     let mut frames = Vec::new();
     while outgoing.recv_many(&mut frames, 64).await > 0 {
         for frame in frames.drain(..) {
@@ -304,7 +324,11 @@ async fn read(
                 }
                 Ok(None) => break,
                 Err(error) => {
-                    tracing::warn!(address, error, "the broker sent what is no frame: the connection is closed");
+                    tracing::warn!(
+                        address,
+                        error,
+                        "the broker sent what is no frame: the connection is closed"
+                    );
                     break 'open;
                 }
             }
@@ -363,8 +387,12 @@ fn route(
         Ok(Type::ProducerSuccess) => command.producer_success.as_ref().map(|c| c.request_id),
         Ok(Type::Error) => command.error.as_ref().map(|c| c.request_id),
         Ok(Type::LookupResponse) => command.lookup_topic_response.as_ref().map(|c| c.request_id),
-        Ok(Type::PartitionedMetadataResponse) => command.partition_metadata_response.as_ref().map(|c| c.request_id),
-        Ok(Type::GetLastMessageIdResponse) => command.get_last_message_id_response.as_ref().map(|c| c.request_id),
+        Ok(Type::PartitionedMetadataResponse) => {
+            command.partition_metadata_response.as_ref().map(|c| c.request_id)
+        }
+        Ok(Type::GetLastMessageIdResponse) => {
+            command.get_last_message_id_response.as_ref().map(|c| c.request_id)
+        }
         Ok(Type::ConsumerStatsResponse) => command.consumer_stats_response.as_ref().map(|c| c.request_id),
         Ok(Type::GetTopicsOfNamespaceResponse) => {
             command.get_topics_of_namespace_response.as_ref().map(|c| c.request_id)

@@ -213,7 +213,10 @@ impl Consumer {
                 }
                 Some(error) if error.kind() == Kind::Conflict => {
                     if busy_since.get_or_insert_with(Instant::now).elapsed() > HALF_OPEN {
-                        let hint = format!("another job named {:?} reads it: end that one, or give this one another name", self.settings.job);
+                        let hint = format!(
+                            "another job named {:?} reads it: end that one, or give this one another name",
+                            self.settings.job
+                        );
                         return self.queue.fail(Error::new(Kind::Conflict, format!("{error}: {hint}")));
                     }
                 }
@@ -281,13 +284,20 @@ impl Consumer {
                     self.acknowledge(&granted);
                     let quiet = heard_at.elapsed();
                     let ended = self.queue.state().end;
-                    let look = (self.settings.until_end && quiet >= every && (!ended || asked_at.elapsed() > Duration::from_secs(1)))
-                        || asked_at.elapsed() > self.settings.silence.min(Duration::from_secs(5));
-                    if !look || !has_room {
+                    let asked = asked_at.elapsed();
+                    let might_end = self.settings.until_end && has_room && quiet >= every;
+                    let look = (might_end && (!ended || asked > Duration::from_secs(1)))
+                        || asked > self.settings.silence.min(Duration::from_secs(5));
+                    if !look {
                         continue;
                     }
                     asked_at = Instant::now();
                     let behind = self.look(&granted).await?;
+                    if !has_room {
+                        // Nothing can come: that is no silence.
+                        heard_at = Instant::now();
+                        continue;
+                    }
                     if !behind && self.settings.until_end && quiet >= every {
                         self.queue.state().end = true;
                         (self.queue.waker)();
@@ -314,7 +324,9 @@ impl Consumer {
     async fn subscribe(&mut self) -> Result<Granted> {
         if !self.placed && self.settings.durable && matches!(self.start, Start::PublishedAt(_)) {
             let (url, settings, partition) = (self.url.clone(), self.settings.clone(), self.partition);
-            let asked = tokio::task::spawn_blocking(move || Admin::new(&url, &settings)?.subscriptions(&url, partition));
+            let asked = tokio::task::spawn_blocking(move || {
+                Admin::new(&url, &settings)?.subscriptions(&url, partition)
+            });
             let known = asked.await.map_err(|error| Error::new(Kind::Internal, error.to_string()))??;
             // A job that has begun goes on where it was.
             self.placed = known.contains(&self.subscription());
@@ -330,7 +342,10 @@ impl Consumer {
                 message_id: None,
                 message_publish_time: Some(time),
             });
-            granted.connection.ask(request_id, &seek, &format!("going to a time in {}", self.topic())).await?;
+            granted
+                .connection
+                .ask(request_id, &seek, &format!("going to a time in {}", self.topic()))
+                .await?;
             // That has closed it.
             granted = self.ask_for_subscription().await?;
         }
@@ -366,7 +381,11 @@ impl Consumer {
             Start::Latest => subscribe::InitialPosition::Latest,
             _ => subscribe::InitialPosition::Earliest,
         };
-        let name = if self.settings.durable { self.subscription() } else { format!("{}-{}", self.subscription(), std::process::id()) };
+        let name = if self.settings.durable {
+            self.subscription()
+        } else {
+            format!("{}-{}", self.subscription(), std::process::id())
+        };
         let request = command!(Subscribe, subscribe: proto::CommandSubscribe {
             topic: topic.clone(),
             subscription: name,
@@ -407,12 +426,18 @@ impl Consumer {
     }
 
     /// Takes in one frame; `Some` if the session is over.
-    async fn frame(&mut self, frame: Frame, granted: &mut Granted, out: &mut Vec<RawRecord>) -> Result<Option<Over>> {
+    async fn frame(
+        &mut self,
+        frame: Frame,
+        granted: &mut Granted,
+        out: &mut Vec<RawRecord>,
+    ) -> Result<Option<Over>> {
         let Some(message) = frame.command.message else { return Ok(None) };
         let Some(id) = EntryId::of(&message.message_id) else { return Ok(None) };
         let at = (id.ledger, id.entry as u64);
         let content = frame::message(frame.rest.clone());
-        let count = content.as_ref().map_or(1, |(metadata, _)| metadata.num_messages_in_batch.unwrap_or(1).max(1));
+        let count =
+            content.as_ref().map_or(1, |(metadata, _)| metadata.num_messages_in_batch.unwrap_or(1).max(1));
         granted.permits -= i64::from(count);
         match self.progress.see(id) {
             Seen::Again => return Ok(None),
@@ -445,7 +470,8 @@ impl Consumer {
                 let most = self.settings.max_record_bytes;
                 batch::records(at, &metadata, payload, frame::MOST, &mut records);
                 for record in records.iter_mut().filter(|record| record.payload.len() > most) {
-                    record.defect = Some(format!("a record of {} bytes, more than {most}", record.payload.len()));
+                    record.defect =
+                        Some(format!("a record of {} bytes, more than {most}", record.payload.len()));
                     record.payload = record.payload.slice(..1 << 10);
                 }
                 None

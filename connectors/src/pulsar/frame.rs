@@ -44,7 +44,8 @@ pub(super) fn decode(buffer: &mut BytesMut) -> Result<Option<Frame>, String> {
     if size > frame.len() {
         return Err(format!("a command of {size} bytes in a frame of {total}"));
     }
-    let command = BaseCommand::decode(frame.split_to(size)).map_err(|error| format!("an unreadable command: {error}"))?;
+    let command = BaseCommand::decode(frame.split_to(size))
+        .map_err(|error| format!("an unreadable command: {error}"))?;
     Ok(Some(Frame { command, rest: frame }))
 }
 
@@ -74,8 +75,8 @@ pub(super) fn message(mut rest: Bytes) -> Result<(MessageMetadata, Bytes), Strin
     if size > rest.len() {
         return Err(short());
     }
-    let metadata =
-        MessageMetadata::decode(rest.split_to(size)).map_err(|error| format!("unreadable metadata: {error}"))?;
+    let metadata = MessageMetadata::decode(rest.split_to(size))
+        .map_err(|error| format!("unreadable metadata: {error}"))?;
     Ok((metadata, rest))
 }
 
@@ -116,7 +117,11 @@ mod tests {
     use super::*;
 
     fn ping() -> BaseCommand {
-        BaseCommand { r#type: base_command::Type::Ping as i32, ping: Some(CommandPing {}), ..Default::default() }
+        BaseCommand {
+            r#type: base_command::Type::Ping as i32,
+            ping: Some(CommandPing {}),
+            ..Default::default()
+        }
     }
 
     proptest! {

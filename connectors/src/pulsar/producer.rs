@@ -106,7 +106,8 @@ impl Producer {
             ..Default::default()
         });
         let granted = Granted { heard: connection.hear_producer(id), connection, id };
-        let answer = granted.connection.ask(request_id, &request, &format!("writing to {}", self.topic)).await;
+        let answer =
+            granted.connection.ask(request_id, &request, &format!("writing to {}", self.topic)).await;
         let success = answer?.producer_success.unwrap_or_default();
         if self.name.is_some() {
             self.epoch = success.topic_epoch.or(self.epoch);
@@ -119,7 +120,11 @@ impl Producer {
     }
 
     /// Writes what comes until no more can come and all is out.
-    pub(super) async fn run(mut self, mut granted: Granted, mut batches: mpsc::UnboundedReceiver<WriteBatch>) {
+    pub(super) async fn run(
+        mut self,
+        mut granted: Granted,
+        mut batches: mpsc::UnboundedReceiver<WriteBatch>,
+    ) {
         loop {
             match self.write(&mut granted, &mut batches).await {
                 Ok(Over::Done) => return,
@@ -178,7 +183,8 @@ impl Producer {
             }
             if !more && self.window.is_empty() {
                 let request_id = granted.connection.next_id();
-                let close = proto::CommandCloseProducer { producer_id: granted.id, request_id, ..Default::default() };
+                let close =
+                    proto::CommandCloseProducer { producer_id: granted.id, request_id, ..Default::default() };
                 // All is out; whether the broker hears this changes nothing.
                 let closing = command!(CloseProducer, close_producer: close);
                 let asked = granted.connection.ask(request_id, &closing, "closing a producer");

@@ -51,7 +51,8 @@ impl Sink for PulsarSink {
 
     fn open(&self, partition: PartitionId, waker: Waker) -> Result<Box<dyn PartitionWriter>> {
         let settings = &self.shared.settings;
-        let name = settings.exclusive.then(|| format!("nekton-{}-{}-{partition}", settings.job, self.url.topic));
+        let name =
+            settings.exclusive.then(|| format!("nekton-{}-{}-{partition}", settings.job, self.url.topic));
         let told = Arc::new(Told::new(waker));
         let mut producer = Producer {
             client: self.client.clone(),
@@ -78,7 +79,14 @@ impl Sink for PulsarSink {
         let last_time = producer.window.last_time().filter(|_| exclusive);
         let (batches, taken) = mpsc::unbounded_channel();
         let task = self.shared.runtime().spawn(producer.run(granted, taken));
-        Ok(Box::new(Writer { batches: Some(batches), told, last_time, task, shared: self.shared.clone(), url: self.url.clone() }))
+        Ok(Box::new(Writer {
+            batches: Some(batches),
+            told,
+            last_time,
+            task,
+            shared: self.shared.clone(),
+            url: self.url.clone(),
+        }))
     }
 
     fn describe(&self) -> String {
@@ -117,13 +125,21 @@ impl PartitionWriter for Writer {
     fn close(mut self: Box<Self>) -> Result<()> {
         self.batches = None;
         let task = &mut self.task;
-        let ended = self.shared.runtime.as_ref().map(|runtime| runtime.block_on(async { tokio::time::timeout(CLOSING, task).await }));
+        let ended = self
+            .shared
+            .runtime
+            .as_ref()
+            .map(|runtime| runtime.block_on(async { tokio::time::timeout(CLOSING, task).await }));
         self.told.written()?;
         match ended {
             Some(Ok(Ok(()))) => Ok(()),
             _ => Err(Error::new(
                 Kind::Unavailable,
-                format!("{}: what was written last is not confirmed after {} seconds", self.url, CLOSING.as_secs()),
+                format!(
+                    "{}: what was written last is not confirmed after {} seconds",
+                    self.url,
+                    CLOSING.as_secs()
+                ),
             )),
         }
     }

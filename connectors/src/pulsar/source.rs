@@ -4,13 +4,15 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use nekton_engine::connect::{PartitionId, PartitionReader, Polled, Position, RawRecord, Source, Start, Waker};
+use nekton_engine::connect::{
+    PartitionId, PartitionReader, Polled, Position, RawRecord, Source, Start, Waker,
+};
 use nekton_engine::{Error, Kind, Result};
 
+use super::Shared;
 use super::client::Client;
 use super::consumer::{Consumer, Queue};
 use super::topic::TopicUrl;
-use super::Shared;
 
 pub(super) struct PulsarSource {
     shared: Arc<Shared>,
@@ -87,7 +89,8 @@ impl Source for PulsarSource {
         let settings = self.shared.settings.clone();
         let queue = Arc::new(Queue::new(settings.queue_bytes, waker));
         let of = (!self.plain).then_some(partition);
-        let consumer = Consumer::new(self.client.clone(), settings, self.url.clone(), of, start, queue.clone());
+        let consumer =
+            Consumer::new(self.client.clone(), settings, self.url.clone(), of, start, queue.clone());
         let task = self.shared.runtime().spawn(consumer.run());
         Ok(Box::new(Reader { queue, task, shared: self.shared.clone() }))
     }

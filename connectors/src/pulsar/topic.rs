@@ -18,7 +18,9 @@ pub(super) struct TopicUrl {
 impl TopicUrl {
     pub(super) fn parse(url: &str) -> Result<Self> {
         let wrong = |why: &str| {
-            Error::config(format!("{url} is no URL of a topic on Pulsar: {why}. Write pulsar://HOST:PORT/TENANT/NAMESPACE/TOPIC"))
+            Error::config(format!(
+                "{url} is no URL of a topic on Pulsar: {why}. Write pulsar://HOST:PORT/TENANT/NAMESPACE/TOPIC"
+            ))
         };
         let (scheme, rest) = url.split_once("://").ok_or_else(|| wrong("it has no scheme"))?;
         let (tls, port) = match scheme {
@@ -32,7 +34,9 @@ impl TopicUrl {
             // A colon in brackets belongs to the address.
             let bare = host.rsplit_once(']').map_or(host, |(_, rest)| rest);
             match bare.split_once(':') {
-                Some((_, port)) if port.parse::<u16>().is_ok_and(|port| port > 0) => brokers.push(host.to_owned()),
+                Some((_, port)) if port.parse::<u16>().is_ok_and(|port| port > 0) => {
+                    brokers.push(host.to_owned())
+                }
                 Some((_, port)) => return Err(wrong(&format!("{port:?} is no port"))),
                 None if host.is_empty() => return Err(wrong("it has no host")),
                 None => brokers.push(format!("{host}:{port}")),
@@ -80,11 +84,16 @@ mod tests {
 
     #[test]
     fn a_url_is_taken_apart_and_put_together() {
-        for url in ["pulsar://a:1/t/n/x", "pulsar+ssl://a:1,b:2/t/n/x.dead-letter", "pulsar://[::1]:6650/t/n/x"] {
+        for url in
+            ["pulsar://a:1/t/n/x", "pulsar+ssl://a:1,b:2/t/n/x.dead-letter", "pulsar://[::1]:6650/t/n/x"]
+        {
             assert_eq!(TopicUrl::parse(url).unwrap().to_string(), url);
         }
         let url = TopicUrl::parse("pulsar+ssl://broker/t/n/x").unwrap();
-        assert_eq!((url.service().as_str(), url.full().as_str()), ("pulsar+ssl://broker:6651", "persistent://t/n/x"));
+        assert_eq!(
+            (url.service().as_str(), url.full().as_str()),
+            ("pulsar+ssl://broker:6651", "persistent://t/n/x")
+        );
     }
 
     #[test]

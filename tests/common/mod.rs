@@ -1,0 +1,5 @@
+//! What tests on a real broker share.
+#![allow(dead_code)]
+
+pub mod broker;
+pub mod topics;
