@@ -40,6 +40,7 @@
 
 mod config;
 mod runner;
+pub mod sandbox;
 mod topics;
 
 pub use config::parse;
