@@ -274,7 +274,7 @@ fn arguments(java: &Java, pulsar: &Path, options: &Options, conf: &Conf) -> Vec<
         "--no-functions-worker".to_owned(),
         "--no-stream-storage".to_owned(),
         format!("--config={}", conf.standalone.display()),
-        "--metadata-url=rocksdb://data/metadata".to_owned(),
+        "--metadata-url=rocksdb:data/metadata".to_owned(),
         "--bookkeeper-dir=data/bookkeeper".to_owned(),
     ]);
     all

@@ -10,8 +10,8 @@ use super::broker::Broker;
 const LOOK: Duration = Duration::from_millis(200);
 /// How much of the log is looked at.
 const LOG: u64 = 1 << 20;
-/// How often a starting broker's storage registers itself before it is taken for live-locked: a sound one does it
-/// once or twice.
+/// How often a starting broker's storage registers itself again before it is taken for live-locked: a sound one does
+/// it once at most, a live-locked one hundreds of times a second.
 const TOO_OFTEN: usize = 20;
 
 /// How a wait for a broker ended.
@@ -44,11 +44,12 @@ pub(super) fn until_ready(
         if !broker.alive() {
             return Ok(if says_port_taken(&broker.log(LOG)) { Waited::PortTaken } else { Waited::Died });
         }
-        if works(port, token) {
-            return Ok(Waited::Ready);
-        }
+        // First, since between two registrations it may well work for a moment.
         if registrations(&broker.log(LOG)) >= TOO_OFTEN {
             return Ok(Waited::LiveLocked);
+        }
+        if works(port, token) {
+            return Ok(Waited::Ready);
         }
         if Instant::now() > deadline {
             return Ok(Waited::Late);
@@ -65,7 +66,7 @@ fn works(port: u16, token: Option<&str>) -> bool {
 }
 
 fn registrations(log: &str) -> usize {
-    let registers = |line: &&str| line.contains("re-acquired missing lock at /ledgers/available/");
+    let registers = |line: &&str| line.contains("revalidated the lock on /ledgers/available/");
     log.lines().filter(registers).count()
 }
 
@@ -80,8 +81,8 @@ mod tests {
     #[test]
     fn a_storage_that_registers_for_ever_is_noticed() {
         let line = "2026-11-21T07:09:43,289+0000 [BookieStateManagerService-0] INFO  \
-                    org.apache.pulsar.metadata.coordination.impl.ResourceLockImpl - Successfully re-acquired missing \
-                    lock at /ledgers/available/127.0.0.1:39301\n";
+                    org.apache.pulsar.metadata.coordination.impl.ResourceLockImpl - Successfully revalidated the \
+                    lock on /ledgers/available/127.0.0.1:39301\n";
         let sound =
             format!("{line}{}", line.replace("/ledgers/available", "/loadbalance/brokers").repeat(50));
         assert!(registrations(&sound) < TOO_OFTEN);
