@@ -41,7 +41,7 @@
 mod config;
 mod runner;
 pub mod sandbox;
-mod topics;
+pub mod topics;
 
 pub use config::parse;
 pub use nekton_engine::*;

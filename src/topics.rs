@@ -1,4 +1,4 @@
-//! Which connector is behind a topic's logical name.
+//! Which connector is behind a topic's logical name, and topics opened by their URL.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -72,6 +72,33 @@ impl Topics for ByUrl {
             "--topic {unknown}=..: this program has no topic {unknown:?}. It has: {}",
             names.join(", ")
         )))
+    }
+}
+
+/// Opens the topic at a URL for reading, outside of any job: `file:PATH`. Nothing is remembered of what was read.
+/// With `until_end`, the end of a partition is reported instead of waiting for more.
+///
+/// # Errors
+/// If the URL is of no known kind, or there is no such topic.
+pub fn open_source(url: &str, until_end: bool) -> Result<Arc<dyn Source>> {
+    one(url, until_end).source(url)
+}
+
+/// Opens the topic at a URL for writing, outside of any job, and creates it where it does not exist.
+///
+/// # Errors
+/// If the URL is of no known kind, or the topic cannot be written.
+pub fn open_sink(url: &str, settings: &SinkSettings) -> Result<Arc<dyn Sink>> {
+    one(url, true).sink(url, settings)
+}
+
+/// One topic, with its URL for a name.
+fn one(url: &str, until_end: bool) -> ByUrl {
+    ByUrl {
+        base: String::new(),
+        moved: BTreeMap::from([(url.to_owned(), url.to_owned())]),
+        files: FileSettings { until_end, ..FileSettings::default() },
+        named: Mutex::default(),
     }
 }
 
