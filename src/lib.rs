@@ -38,9 +38,11 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod access;
 mod config;
 mod runner;
-mod topics;
+pub mod sandbox;
+pub mod topics;
 
 pub use config::parse;
 pub use nekton_engine::*;

@@ -1,16 +1,16 @@
 //! The runner: what every nekton program takes as flags, and what it does with them.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use clap::{Args, Parser, ValueEnum};
 use nekton_connectors::file::FileSettings;
-use nekton_connectors::pulsar::{Compression, PulsarSettings};
+use nekton_connectors::pulsar::PulsarSettings;
 use nekton_engine::connect::Start;
 use nekton_engine::{Error, Flow, JobConfig, OnBadInput, Result, Stop, Summary};
 
+use crate::access::Access;
 use crate::topics::ByUrl;
 
 /// The flags that every nekton program has. A program with flags of its own flattens them in:
@@ -76,43 +76,12 @@ pub struct Runner {
     /// The most records that a view keeps in memory
     #[arg(long, env = "NEKTON_VIEW_LIMIT", value_name = "N", default_value_t = 1_000_000)]
     view_limit: usize,
-    /// Token to authenticate with on Pulsar, or file:PATH of one
-    #[arg(
-        long,
-        env = "NEKTON_PULSAR_TOKEN",
-        value_name = "TOKEN",
-        help_heading = "Pulsar",
-        hide_env_values = true
-    )]
-    pulsar_token: Option<String>,
-    /// Certificates of the authorities to trust with pulsar+ssl, in PEM [default: the public ones]
-    #[arg(long, env = "NEKTON_PULSAR_CA", value_name = "FILE", help_heading = "Pulsar")]
-    pulsar_ca: Option<PathBuf>,
-    /// The broker's administration interface [default: the broker's host, port 8080, or 8443 with TLS]
-    #[arg(long, env = "NEKTON_PULSAR_ADMIN", value_name = "URL", help_heading = "Pulsar")]
-    pulsar_admin: Option<String>,
-    /// How messages are compressed
-    #[arg(
-        long,
-        env = "NEKTON_PULSAR_COMPRESSION",
-        value_name = "HOW",
-        default_value = "lz4",
-        help_heading = "Pulsar"
-    )]
-    pulsar_compression: Packing,
+    #[command(flatten)]
+    access: Access,
     #[arg(skip)]
     hold_end: Option<Arc<AtomicBool>>,
     #[arg(skip)]
     stop: Stop,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Packing {
-    None,
-    Lz4,
-    Zlib,
-    Zstd,
-    Snappy,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -233,26 +202,9 @@ impl Runner {
     /// The topics of the job `name`, as the flags place them.
     pub(crate) fn topics_of(&self, name: &str) -> Result<ByUrl> {
         let files = FileSettings { until_end: self.until_end, ..FileSettings::default() };
-        let pulsar = PulsarSettings {
-            token: self.pulsar_token.as_deref().map(token).transpose()?,
-            ca_file: self.pulsar_ca.clone(),
-            admin_url: self.pulsar_admin.clone(),
-            compression: match self.pulsar_compression {
-                Packing::None => Compression::None,
-                Packing::Lz4 => Compression::Lz4,
-                Packing::Zlib => Compression::Zlib,
-                Packing::Zstd => Compression::Zstd,
-                Packing::Snappy => Compression::Snappy,
-            },
-            until_end: self.until_end,
-            ..PulsarSettings::new(name)
-        };
-        Ok(ByUrl::new(
-            self.topics.clone(),
-            self.topic.iter().cloned().collect::<BTreeMap<_, _>>(),
-            files,
-            pulsar,
-        ))
+        let pulsar = PulsarSettings { until_end: self.until_end, ..self.access.settings(name)? };
+        let moved = self.topic.iter().cloned().collect::<BTreeMap<_, _>>();
+        Ok(ByUrl::new(self.topics.clone(), moved, files, pulsar))
     }
 
     fn log(&self) -> Result<()> {
@@ -262,15 +214,6 @@ impl Runner {
         let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
         Ok(())
     }
-}
-
-/// A token, or the one in a file.
-fn token(given: &str) -> Result<String> {
-    let Some(path) = given.strip_prefix("file:") else { return Ok(given.to_owned()) };
-    let path = path.strip_prefix("//").unwrap_or(path);
-    let text = std::fs::read_to_string(path)
-        .map_err(|error| Error::io(format!("--pulsar-token {given}"), &error))?;
-    Ok(text.trim().to_owned())
 }
 
 fn end_on_signals(name: &str, stop: &Stop) -> Result<()> {

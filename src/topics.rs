@@ -1,4 +1,4 @@
-//! Which connector is behind a topic's logical name.
+//! Which connector is behind a topic's logical name, and topics opened by their URL.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -8,6 +8,8 @@ use nekton_connectors::file::{self, FileSettings};
 use nekton_connectors::pulsar::{Pulsar, PulsarSettings};
 use nekton_engine::connect::{Sink, SinkSettings, Source, Topics};
 use nekton_engine::{Error, Result};
+
+pub use crate::access::Access;
 
 /// Topics by URL: a place for all of them, and other places for some.
 pub(crate) struct ByUrl {
@@ -105,6 +107,32 @@ impl Topics for ByUrl {
             names.join(", ")
         )))
     }
+}
+
+/// Opens the topic at a URL for reading, outside of any job: `file:PATH`, or
+/// `pulsar://HOST:PORT/TENANT/NAMESPACE/TOPIC`. Nothing is remembered of what was read. With `until_end`, the end of a
+/// partition is reported instead of waiting for more.
+///
+/// # Errors
+/// If the URL is of no known kind, there is no such topic, or it may not be read.
+pub fn open_source(url: &str, until_end: bool, access: &Access) -> Result<Arc<dyn Source>> {
+    one(url, until_end, access)?.source(url)
+}
+
+/// Opens the topic at a URL for writing, outside of any job, and creates it where it does not exist. On
+/// Pulsar, others may write to it at the same time.
+///
+/// # Errors
+/// If the URL is of no known kind, or the topic cannot be written.
+pub fn open_sink(url: &str, settings: &SinkSettings, access: &Access) -> Result<Arc<dyn Sink>> {
+    one(url, true, access)?.sink(url, settings)
+}
+
+/// One topic, with its URL for a name.
+fn one(url: &str, until_end: bool, access: &Access) -> Result<ByUrl> {
+    let files = FileSettings { until_end, ..FileSettings::default() };
+    let pulsar = PulsarSettings { until_end, durable: false, exclusive: false, ..access.settings("topics")? };
+    Ok(ByUrl::new(String::new(), BTreeMap::from([(url.to_owned(), url.to_owned())]), files, pulsar))
 }
 
 #[cfg(test)]

@@ -1,0 +1,57 @@
+//! The `nekton` command: a sandbox with a real Pulsar, new programs, and a look into topics. Programs are binaries of
+//! their own; it never contains any.
+
+mod bell;
+mod display;
+mod new;
+mod publish;
+mod sandbox;
+mod tail;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// A stream processor whose programs are ordinary Rust binaries.
+#[derive(Parser)]
+#[command(name = "nekton", version, about, arg_required_else_help = true)]
+struct Command {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Subcommand)]
+enum What {
+    /// Run a real Apache Pulsar on this machine, for trying things
+    #[command(subcommand)]
+    Sandbox(sandbox::Command),
+    /// Write a small program that compiles, runs and has a test
+    New(new::Command),
+    /// Look into topics and write to them
+    #[command(subcommand)]
+    Topics(Topics),
+}
+
+#[derive(Subcommand)]
+enum Topics {
+    /// Print the records of a topic, one a line
+    Tail(tail::Command),
+    /// Write lines from standard input to a topic, one a record
+    Publish(publish::Command),
+}
+
+fn main() -> ExitCode {
+    let outcome = match Command::parse().what {
+        What::Sandbox(command) => sandbox::run(command),
+        What::New(command) => new::run(&command),
+        What::Topics(Topics::Tail(command)) => tail::run(&command),
+        What::Topics(Topics::Publish(command)) => publish::run(command),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("nekton: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! Where a sandbox listens.
+
+use std::net::{Ipv4Addr, TcpListener};
+
+use nekton_engine::{Error, Kind, Result};
+use serde::{Deserialize, Serialize};
+
+/// Below the ports that operating systems give to outgoing connections: one of those could take a broker's port while
+/// the broker is being started again.
+const FREE: std::ops::Range<u16> = 20_000..32_000;
+
+/// The ports of a sandbox on 127.0.0.1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ports {
+    /// For clients: Pulsar's protocol, under TLS where that is asked for.
+    pub broker: u16,
+    /// For administration: HTTP.
+    pub admin: u16,
+    /// With TLS, for the broker's own connection to itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) inner: Option<u16>,
+}
+
+impl Ports {
+    /// These ports.
+    pub fn new(broker: u16, admin: u16) -> Self {
+        Ports { broker, admin, inner: None }
+    }
+
+    pub(super) fn same(&self, other: &Ports) -> bool {
+        (self.broker, self.admin) == (other.broker, other.admin)
+    }
+
+    /// Ports that nobody listens on.
+    pub(super) fn free(tls: bool) -> Result<Self> {
+        let mut free = free_ports();
+        let mut next = || free.next().ok_or_else(no_port);
+        Ok(Ports { broker: next()?, admin: next()?, inner: if tls { Some(next()?) } else { None } })
+    }
+
+    /// These ports, if nobody listens on them.
+    pub(super) fn checked(self, tls: bool) -> Result<Self> {
+        for (port, flag) in [(self.broker, "--port"), (self.admin, "--admin-port")] {
+            if !is_free(port) {
+                return Err(Error::new(
+                    Kind::Conflict,
+                    format!(
+                        "port {port} of 127.0.0.1 is in use, so the sandbox cannot listen there. End the program \
+                         that uses it, or choose another port with {flag}"
+                    ),
+                ));
+            }
+        }
+        let inner = match self.inner.filter(|port| is_free(*port)) {
+            Some(port) => Some(port),
+            None if tls => Some(free_ports().next().ok_or_else(no_port)?),
+            None => None,
+        };
+        Ok(Ports { inner, ..self })
+    }
+
+    pub(super) fn taken(&self) -> Error {
+        Error::new(
+            Kind::Conflict,
+            format!(
+                "another program took port {} or {} of 127.0.0.1 while the sandbox started. Choose others with \
+                 --port and --admin-port",
+                self.broker, self.admin
+            ),
+        )
+    }
+}
+
+fn no_port() -> Error {
+    Error::new(
+        Kind::Unavailable,
+        format!("no free port from {} to {} was found on 127.0.0.1", FREE.start, FREE.end),
+    )
+}
+
+/// Free ports, each once. Where they begin differs between processes, so that two that look at the same moment
+/// hardly find the same.
+fn free_ports() -> impl Iterator<Item = u16> {
+    let count = u32::from(FREE.end - FREE.start);
+    let begin = std::process::id().wrapping_mul(7_919) % count;
+    (0..count).map(move |step| FREE.start + ((begin + step) % count) as u16).filter(|port| is_free(*port))
+}
+
+fn is_free(port: u16) -> bool {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_in_use_is_neither_given_nor_accepted() {
+        let held = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let port = held.local_addr().unwrap().port();
+        let refused = Ports::new(port, 1).checked(false).unwrap_err();
+        assert_eq!(refused.kind(), Kind::Conflict);
+        assert!(refused.to_string().contains(&format!("port {port} of 127.0.0.1 is in use")), "{refused}");
+
+        let first = Ports::free(true).unwrap();
+        let _held = TcpListener::bind((Ipv4Addr::LOCALHOST, first.broker)).unwrap();
+        let second = Ports::free(true).unwrap();
+        assert_ne!(first.broker, second.broker);
+        assert_ne!(second.broker, second.admin);
+    }
+}
