@@ -3,6 +3,10 @@
 mod common;
 
 use std::collections::BTreeSet;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use common::broker::{broker, fresh};
@@ -338,4 +342,69 @@ fn a_topic_is_created_with_the_partitions_asked_for() {
     });
     let error = hidden.unwrap().sink(&broker().url(&fresh("created")), &settings(2)).err().unwrap();
     assert!(error.to_string().contains("--pulsar-admin"), "{error}");
+}
+
+/// Stands between clients and a broker, and swallows permits (FLOW) until a client has subscribed twice.
+fn relay(broker_port: u16, subscribed: Arc<AtomicUsize>) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    // In a broker's answers, its address is replaced by this one's, which must be as long.
+    assert_eq!(port.to_string().len(), broker_port.to_string().len());
+    std::thread::spawn(move || {
+        for client in listener.incoming() {
+            let client = client.unwrap();
+            let broker = TcpStream::connect(("127.0.0.1", broker_port)).unwrap();
+            let (mut from_client, mut to_client) = (client.try_clone().unwrap(), client);
+            let (mut to_broker, mut from_broker) = (broker.try_clone().unwrap(), broker);
+            let subscribed = subscribed.clone();
+            std::thread::spawn(move || {
+                let mut frame = vec![0; 4];
+                while from_client.read_exact(&mut frame[..4]).is_ok() {
+                    let size = u32::from_be_bytes(frame[..4].try_into().unwrap()) as usize;
+                    frame.resize(4 + size, 0);
+                    from_client.read_exact(&mut frame[4..]).unwrap();
+                    // The command's first field is its type: 4 is SUBSCRIBE, 11 is FLOW.
+                    let subscribed = match frame[9] {
+                        4 => subscribed.fetch_add(1, Ordering::Relaxed) + 1,
+                        _ => subscribed.load(Ordering::Relaxed),
+                    };
+                    if (frame[9] != 11 || subscribed > 1) && to_broker.write_all(&frame).is_err() {
+                        break;
+                    }
+                }
+                let _ = to_broker.shutdown(std::net::Shutdown::Both);
+            });
+            std::thread::spawn(move || {
+                let (real, ours) = (format!("127.0.0.1:{broker_port}"), format!("127.0.0.1:{port}"));
+                let mut buffer = [0; 64 << 10];
+                while let Ok(count @ 1..) = from_broker.read(&mut buffer) {
+                    let bytes = &mut buffer[..count];
+                    if let Some(at) = bytes.windows(real.len()).position(|window| window == real.as_bytes()) {
+                        bytes[at..at + real.len()].copy_from_slice(ours.as_bytes());
+                    }
+                    if to_client.write_all(bytes).is_err() {
+                        break;
+                    }
+                }
+                let _ = to_client.shutdown(std::net::Shutdown::Both);
+            });
+        }
+    });
+    port
+}
+
+#[test]
+fn a_partition_that_is_silent_although_there_is_more_is_subscribed_again() {
+    let name = fresh("silent");
+    let direct = Pulsar::new(broker().settings("silent")).unwrap();
+    publish(&direct, &broker().url(&name), (0..100).map(|n| n.to_string()));
+    let subscribed = Arc::new(AtomicUsize::new(0));
+    let broker_port = broker().sandbox().ports().broker;
+    let port = relay(broker_port, subscribed.clone());
+    let url = broker().url(&name).replace(&broker_port.to_string(), &port.to_string());
+    let settings = PulsarSettings { silence: Duration::from_millis(500), ..broker().settings("silent") };
+    let pulsar = Pulsar::new(settings).unwrap();
+    let records = Reading::open(&pulsar, &url, Start::Earliest).unwrap().count(100).unwrap();
+    assert_eq!(records.len(), 100);
+    assert_eq!(subscribed.load(Ordering::Relaxed), 2);
 }

@@ -1,22 +1,25 @@
 //! The broker that a test's topics are on.
 
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
+use nekton::sandbox::{Life, Options, Sandbox};
 use nekton_connectors::pulsar::PulsarSettings;
 
 pub struct Broker {
+    /// Keeps the folder until the process ends.
+    _folder: tempfile::TempDir,
     base: String,
     admin: String,
+    token: Option<String>,
+    ca: Option<std::path::PathBuf>,
+    sandbox: Mutex<Sandbox>,
 }
 
 /// The one broker of this test program.
 pub fn broker() -> &'static Broker {
     static BROKER: OnceLock<Broker> = OnceLock::new();
-    BROKER.get_or_init(|| Broker {
-        base: "pulsar://127.0.0.1:16650/public/default".into(),
-        admin: "http://127.0.0.1:18080".into(),
-    })
+    BROKER.get_or_init(|| Broker::up(false))
 }
 
 /// A topic's name that no other test has.
@@ -26,20 +29,49 @@ pub fn fresh(name: &str) -> String {
 }
 
 impl Broker {
+    /// Starts a broker, with TLS and tokens if it is to be `secured`. It ends with this process.
+    pub fn up(secured: bool) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let mut options = Options::new(folder.path());
+        options.life = Life::ThisProcess;
+        (options.tls, options.token) = (secured, secured);
+        let sandbox = Sandbox::up(&options, &mut |_| {}).unwrap();
+        Broker {
+            base: sandbox.topics_url(),
+            admin: sandbox.admin_url(),
+            token: sandbox.token(),
+            ca: sandbox.ca().map(Into::into),
+            sandbox: Mutex::new(sandbox),
+            _folder: folder,
+        }
+    }
+
+    pub fn sandbox(&self) -> MutexGuard<'_, Sandbox> {
+        self.sandbox.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Where all topics are.
+    pub fn base(&self) -> &str {
+        &self.base
+    }
+
     pub fn url(&self, topic: &str) -> String {
         format!("{}/{topic}", self.base)
     }
 
     pub fn settings(&self, job: &str) -> PulsarSettings {
-        PulsarSettings { admin_url: Some(self.admin.clone()), ..PulsarSettings::new(job) }
+        PulsarSettings {
+            admin_url: Some(self.admin.clone()),
+            token: self.token.clone(),
+            ca_file: self.ca.clone(),
+            ..PulsarSettings::new(job)
+        }
     }
 
     /// Asks the broker's administration for something that must succeed.
-    pub fn admin(&self, method: &str, path: &str, body: &str) {
-        let url = format!("{}/admin/v2/{path}", self.admin);
-        let mut curl = std::process::Command::new("curl");
-        curl.args(["-sS", "-f", "-X", method, "-H", "content-type: application/json", "-d", body, &url]);
-        let output = curl.output().unwrap();
-        assert!(output.status.success(), "{method} {url}: {}", String::from_utf8_lossy(&output.stderr));
+    pub fn admin(&self, method: &str, path: &str, body: &str) -> String {
+        let (status, answer) = self.sandbox().admin(method, &format!("/admin/v2/{path}"), body).unwrap();
+        assert!((200..300).contains(&status), "{method} {path}: {status} {answer}");
+        answer
     }
 }
