@@ -384,4 +384,17 @@ mod tests {
             assert!(text.ends_with(' ') || serde_json::from_str::<f64>(text).is_err(), "{text}");
         }
     }
+
+    proptest::proptest! {
+        #[test]
+        fn how_the_bytes_come_makes_no_difference(
+            text in "[ab01\",\r\n]{0,80}",
+            limit in 1..40_usize,
+            size in 1..80_usize,
+            end in proptest::bool::ANY,
+        ) {
+            let pieces: Vec<&[u8]> = text.as_bytes().chunks(size).collect();
+            proptest::prop_assert_eq!(cut(limit, end, &pieces), cut(limit, end, &[text.as_bytes()]));
+        }
+    }
 }
