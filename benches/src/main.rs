@@ -1,6 +1,11 @@
 //! nekton's measurements. Each runs its baseline in the same process and minute, because machines are
 //! noisy and only ratios mean something.
 
+mod latency;
+mod live;
+mod memory;
+mod process;
+mod random;
 mod report;
 mod w1;
 
@@ -21,12 +26,20 @@ struct Arguments {
 enum Bench {
     /// Events of 1 M agents, counted by status and parent, against a hash-table loop in one thread.
     W1(w1::Options),
+    /// Bytes of memory an agent, against a bare hash table.
+    Memory(memory::Options),
+    /// From when an event is due to its change at the sink, at fixed rates; and what an idle job costs.
+    Latency(latency::Options),
 }
 
 fn main() {
     let arguments = Arguments::parse();
     let report = match arguments.bench {
-        Bench::W1(options) => w1::run(&options),
+        Bench::W1(options) => Some(w1::run(&options)),
+        Bench::Memory(options) => memory::run(&options),
+        Bench::Latency(options) => Some(latency::run(&options)),
     };
-    report.print(arguments.json);
+    if let Some(report) = report {
+        report.print(arguments.json);
+    }
 }

@@ -50,6 +50,10 @@ impl Report {
     pub fn at_least(&mut self, name: impl Into<String>, aim: f64, got: f64) {
         self.aims.push(Aim { name: name.into(), aim, got, met: got >= aim });
     }
+    /// Adds an aim of at most `aim`.
+    pub fn at_most(&mut self, name: impl Into<String>, aim: f64, got: f64) {
+        self.aims.push(Aim { name: name.into(), aim, got, met: got <= aim });
+    }
     /// Prints the table and, if asked for, the JSON object.
     pub fn print(&self, json: bool) {
         println!("{}", self.bench);

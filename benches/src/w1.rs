@@ -14,6 +14,7 @@ use nekton::{
     Agent, Block, Context, Error, Feed, Flow, JobConfig, Order, Reading, Result, engine::run as run_job,
 };
 
+use crate::random::Random;
 use crate::report::Report;
 
 /// How much to measure.
@@ -36,18 +37,10 @@ pub struct Options {
 /// One event: an agent and a value.
 type Sample = (u64, u32);
 
-/// Events in the order of arrival, from SplitMix64 (Steele, Lea, Flood, "Fast splittable pseudorandom
-/// number generators", 2014).
+/// Events in the order of arrival.
 fn samples(count: usize, agents: u64) -> Vec<Sample> {
-    let mut state = 7_u64;
-    let mut next = move || {
-        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = state;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    };
-    (0..count).map(|_| (next() % agents, (next() % 100) as u32)).collect()
+    let mut random = Random(7);
+    (0..count).map(|_| (random.next() % agents, (random.next() % 100) as u32)).collect()
 }
 
 /// The samples by partition, in their order.
@@ -135,7 +128,8 @@ impl Feed<Sample> for Samples {
     }
 }
 
-struct Nowhere;
+/// No topics: the input is a feed, and the output stays in memory.
+pub struct Nowhere;
 
 impl Topics for Nowhere {
     fn source(&self, name: &str) -> Result<Arc<dyn Source>> {

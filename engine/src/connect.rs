@@ -95,6 +95,11 @@ pub trait Source: Send + Sync {
     }
     /// Opens one partition. `Ok` may come before the connection stands.
     fn open(&self, partition: PartitionId, start: Start, waker: Waker) -> Result<Box<dyn PartitionReader>>;
+    /// Whether the values in its records have no types of their own (the cells of CSV): JSON objects
+    /// then, whose values are read as whatever the program's type wants there.
+    fn untyped(&self) -> bool {
+        false
+    }
     /// The topic as a person would write it, for messages: its URL.
     fn describe(&self) -> String;
 }

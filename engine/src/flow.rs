@@ -13,6 +13,7 @@ use timely::dataflow::operators::generic::operator::empty;
 use timely::dataflow::{Scope, StreamVec};
 
 use crate::agents::{Agent, Agents, Key, Record, root};
+use crate::cells::cells;
 use crate::connect::{RawRecord, Waker};
 use crate::error::{Error, Kind, Result};
 use crate::events::{Block, Event, Events};
@@ -96,10 +97,12 @@ impl<'s> Flow<'s> {
         result.map_err(|error| self.inner.shared.fail(error)).ok()
     }
 
-    /// The events of a topic, each a JSON value of type `T`. What cannot be read as one goes to the
-    /// topic `<topic>.dead-letter`.
+    /// The events of a topic, each a JSON value of type `T` (of rows of CSV: an object of that type,
+    /// whose values are read as what `T` wants). What cannot be read as one goes to the topic `<topic>.dead-letter`.
     pub fn events<T: Event>(&mut self, topic: &str) -> Events<'s, T> {
-        self.events_with(topic, json)
+        // Where it cannot be opened, `events_with` says so.
+        let untyped = self.inner.shared.source(topic).is_ok_and(|source| source.untyped());
+        self.events_with(topic, if untyped { cells } else { json })
     }
 
     /// The events of a topic, as `decode` reads them from their records. An `Err` says why a record

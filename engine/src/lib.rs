@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 pub mod agents;
+mod cells;
 mod cluster;
 pub mod connect;
 mod dead_letter;

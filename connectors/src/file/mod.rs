@@ -1,11 +1,14 @@
 //! Files as topics: a topic is a folder, a partition a file `<topic>/<partition>.jsonl`, a record a line.
 //!
-//! Reading takes a folder of partitions or a single file, plain, gzip (`.gz`) or zstd (`.zst`). A line is
-//! a record once its newline is there. Writing appends, under an exclusive lock on the partition's file: a topic has
+//! Reading takes a folder of partitions or a single file, JSON Lines or CSV (`.csv`), plain, gzip (`.gz`) or
+//! zstd (`.zst`). A line is a record once its newline is there. Writing appends, under an exclusive lock on the partition's file: a topic has
 //! one writer. That lock is also how a reader that reads "until the end" knows the end: the
 //! file has none while somebody holds it for writing.
 
+mod input;
+mod lines;
 mod reader;
+mod rows;
 mod sink;
 mod source;
 
@@ -46,6 +49,29 @@ pub fn open_sink(path: &Path, settings: &FileSettings, sink: &SinkSettings) -> R
     Ok(Arc::new(sink::FileSink::open(path, settings, sink)?))
 }
 
+/// How a file's bytes are records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Format {
+    /// A JSON value a line.
+    Json,
+    /// A header, then a record a row.
+    Csv,
+}
+
+impl Format {
+    /// The format that a file's name says, `None` if none.
+    fn of(path: &Path) -> Option<Self> {
+        named(path.file_name()?.to_str()?).map(|(_, format)| format)
+    }
+}
+
+/// A file's name without its endings, and the format that these say.
+fn named(name: &str) -> Option<(&str, Format)> {
+    let bare = name.strip_suffix(".gz").or(name.strip_suffix(".zst")).unwrap_or(name);
+    let json = bare.strip_suffix(".jsonl").or(bare.strip_suffix(".json")).map(|stem| (stem, Format::Json));
+    json.or(bare.strip_suffix(".csv").map(|stem| (stem, Format::Csv)))
+}
+
 /// The partitions of a folder, in order: files with a number for a name by their number, then all others by name.
 fn partitions(folder: &Path) -> Result<Vec<PathBuf>> {
     let unreadable =
@@ -54,8 +80,7 @@ fn partitions(folder: &Path) -> Result<Vec<PathBuf>> {
     for entry in std::fs::read_dir(folder).map_err(|error| unreadable(&error))? {
         let path = entry.map_err(|error| unreadable(&error))?.path();
         let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        let bare = name.trim_end_matches(".gz").trim_end_matches(".zst");
-        if let Some(stem) = bare.strip_suffix(".jsonl").or_else(|| bare.strip_suffix(".json")) {
+        if let Some((stem, _)) = named(&name) {
             let number = stem.parse::<u32>().map_or((1, 0), |number| (0, number));
             found.push((number, name, path));
         }

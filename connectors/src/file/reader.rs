@@ -1,18 +1,18 @@
-//! One partition's file being read, on a thread of its own: bytes into lines, lines into a bounded queue.
+//! One partition's file being read, on a thread of its own: bytes into records, records into a bounded queue.
 
-use std::fs::File;
-use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
-use nekton_engine::connect::{PartitionReader, Polled, Position, RawRecord, Start, Waker};
+use nekton_engine::connect::{PartitionReader, Polled, RawRecord, Start, Waker};
 use nekton_engine::{Error, Kind, Result};
 
-use super::FileSettings;
+use super::input::{Found, Input};
+use super::lines::Lines;
+use super::rows::Rows;
+use super::{FileSettings, Format};
 
 /// How much is read at a time.
 const CHUNK: usize = 128 << 10;
@@ -38,18 +38,15 @@ pub(super) struct FileReader {
 
 impl FileReader {
     pub(super) fn open(path: PathBuf, start: Start, settings: &FileSettings, waker: Waker) -> Result<Self> {
-        let file =
-            File::open(&path).map_err(|error| Error::io(format!("reading {}", path.display()), &error))?;
         let (sender, queue) = sync_channel(WAITING);
         let state = Arc::new(State::default());
         let thread = Thread {
-            input: Input::open(&path, file)?,
-            lines: Lines::new(settings.max_record_bytes),
+            input: Input::open(&path, settings.until_end)?,
+            cutter: Cutter::new(&path, settings.max_record_bytes),
             skip: start,
             sender,
             waker,
             state: state.clone(),
-            until_end: settings.until_end,
             path,
         };
         std::thread::Builder::new()
@@ -90,73 +87,62 @@ impl Drop for FileReader {
     }
 }
 
-/// The bytes of a partition, decompressed.
-enum Input {
-    Plain(File),
-    Packed { bytes: Box<dyn Read + Send>, lock: File },
+/// Cuts bytes into records.
+enum Cutter {
+    Lines(Lines),
+    Rows(Box<Rows>),
 }
 
-impl Input {
-    fn open(path: &Path, file: File) -> Result<Self> {
-        let failed = |error: &std::io::Error| Error::io(format!("reading {}", path.display()), error);
-        let lock = || file.try_clone().map_err(|error| failed(&error));
-        Ok(match path.extension().and_then(|extension| extension.to_str()) {
-            Some("gz") => {
-                let lock = lock()?;
-                Input::Packed {
-                    bytes: Box::new(flate2::read::MultiGzDecoder::new(BufReader::new(file))),
-                    lock,
-                }
-            }
-            Some("zst") => {
-                let lock = lock()?;
-                let bytes = zstd::Decoder::new(file).map_err(|error| failed(&error))?;
-                Input::Packed { bytes: Box::new(bytes), lock }
-            }
-            _ => Input::Plain(file),
-        })
-    }
-
-    fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
-        loop {
-            let read = match self {
-                Input::Plain(file) => file.read(into),
-                Input::Packed { bytes, .. } => bytes.read(into),
-            };
-            match read {
-                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-                read => return read,
-            }
+impl Cutter {
+    fn new(path: &Path, limit: usize) -> Self {
+        match Format::of(path) {
+            Some(Format::Csv) => Cutter::Rows(Box::new(Rows::new(limit))),
+            Some(Format::Json) | None => Cutter::Lines(Lines::new(limit)),
         }
     }
 
-    fn file(&self) -> &File {
+    fn offset(&self) -> u64 {
         match self {
-            Input::Plain(file) | Input::Packed { lock: file, .. } => file,
+            Cutter::Lines(lines) => lines.offset,
+            Cutter::Rows(rows) => rows.offset,
         }
     }
 
-    /// Whether nobody holds the file for writing.
-    fn unwritten(&self) -> bool {
-        let free = self.file().try_lock_shared().is_ok();
-        if free {
-            // The lock was only to ask; it goes with the file at the latest.
-            let _ = self.file().unlock();
+    /// Takes bytes and says how many. An error says why the rows cannot be read.
+    fn take(&mut self, bytes: &[u8], records: &mut Vec<RawRecord>) -> Result<usize, String> {
+        match self {
+            Cutter::Lines(lines) => {
+                lines.take(bytes, records);
+                Ok(bytes.len())
+            }
+            Cutter::Rows(rows) => rows.take(bytes, records),
         }
-        free
+    }
+
+    /// Takes the unfinished record as a whole one.
+    fn finish(&mut self, records: &mut Vec<RawRecord>) -> Result<(), String> {
+        match self {
+            Cutter::Lines(lines) => {
+                lines.finish(records);
+                Ok(())
+            }
+            Cutter::Rows(rows) => rows.finish(records),
+        }
     }
 }
 
 struct Thread {
     path: PathBuf,
     input: Input,
-    lines: Lines,
+    cutter: Cutter,
     skip: Start,
     sender: SyncSender<Vec<RawRecord>>,
     waker: Waker,
     state: Arc<State>,
-    until_end: bool,
 }
+
+/// Whoever wanted the records has gone.
+struct Gone;
 
 impl Thread {
     fn run(mut self) {
@@ -176,185 +162,77 @@ impl Thread {
             self.go_to_the_end(&mut buffer)?;
         }
         loop {
-            // Asked before the end is found: whoever writes now has written by then, or is seen next time.
-            let unwritten = self.until_end && self.input.unwritten();
-            let count = self.read(&mut buffer)?;
-            let mut records = Vec::new();
-            if count > 0 {
-                self.state.at_end.store(false, Ordering::Release);
-                self.lines.take(&buffer[..count], &mut records);
-                nap = NAPS.0;
-            } else if unwritten {
-                // The last line of a finished file may lack its newline.
-                self.lines.finish(&mut records);
-            }
-            if let Start::After(position) = self.skip {
-                records.retain(|record| record.position > position);
-            }
-            if !records.is_empty() {
-                if self.sender.send(records).is_err() {
-                    return Ok(());
+            match self.input.read(&mut buffer, self.cutter.offset())? {
+                Found::Bytes(count) => {
+                    self.state.at_end.store(false, Ordering::Release);
+                    if self.hand_over(&buffer[..count])?.is_err() {
+                        return Ok(());
+                    }
+                    nap = NAPS.0;
+                    continue;
                 }
-                (self.waker)();
-            }
-            if count == 0 {
-                self.check_size()?;
-                if unwritten && !self.state.at_end.swap(true, Ordering::AcqRel) {
-                    (self.waker)();
+                Found::End => {
+                    // The last record of a finished file may lack its line end.
+                    let mut records = Vec::new();
+                    self.cutter.finish(&mut records).map_err(|reason| self.no_header(&reason))?;
+                    if self.send(records).is_err() || !self.input.goes_on() {
+                        return Ok(());
+                    }
+                    if !self.state.at_end.swap(true, Ordering::AcqRel) {
+                        (self.waker)();
+                    }
                 }
-                if self.state.gone.load(Ordering::Relaxed) {
-                    return Ok(());
-                }
-                std::thread::sleep(nap);
-                nap = (nap * 2).min(NAPS.1);
+                Found::NotYet => {}
             }
+            if self.state.gone.load(Ordering::Relaxed) {
+                return Ok(());
+            }
+            std::thread::sleep(nap);
+            nap = (nap * 2).min(NAPS.1);
         }
     }
 
-    fn read(&mut self, buffer: &mut [u8]) -> Result<usize> {
-        let at = self.lines.offset;
-        self.input.read(buffer).map_err(|error| {
-            Error::io(format!("reading {} at byte {at} of its contents", self.path.display()), &error)
-        })
+    fn hand_over(&mut self, bytes: &[u8]) -> Result<Result<(), Gone>> {
+        let mut at = 0;
+        while at < bytes.len() {
+            let mut records = Vec::new();
+            at += self.cutter.take(&bytes[at..], &mut records).map_err(|reason| self.no_header(&reason))?;
+            if self.send(records).is_err() {
+                return Ok(Err(Gone));
+            }
+        }
+        Ok(Ok(()))
+    }
+
+    fn send(&self, mut records: Vec<RawRecord>) -> Result<(), Gone> {
+        if let Start::After(position) = self.skip {
+            records.retain(|record| record.position > position);
+        }
+        if !records.is_empty() {
+            self.sender.send(records).map_err(|_| Gone)?;
+            (self.waker)();
+        }
+        Ok(())
     }
 
     fn go_to_the_end(&mut self, buffer: &mut [u8]) -> Result<()> {
-        loop {
-            let count = self.read(buffer)?;
-            if count == 0 {
-                return Ok(());
+        while let Found::Bytes(count) = self.input.read(buffer, self.cutter.offset())? {
+            let mut at = 0;
+            while at < count {
+                let taken = self.cutter.take(&buffer[at..count], &mut Vec::new());
+                at += taken.map_err(|reason| self.no_header(&reason))?;
             }
-            self.lines.take(&buffer[..count], &mut Vec::new());
         }
+        Ok(())
     }
 
-    /// A file that became shorter than what was read of it has lost records or is another one.
-    fn check_size(&self) -> Result<()> {
-        let Input::Plain(file) = &self.input else { return Ok(()) };
-        let size = file
-            .metadata()
-            .map_err(|error| Error::io(format!("reading {}", self.path.display()), &error))?
-            .len();
-        let read = self.lines.offset;
-        if size >= read {
-            return Ok(());
-        }
-        Err(Error::new(
-            Kind::Lost,
+    fn no_header(&self, reason: &str) -> Error {
+        Error::new(
+            Kind::BadInput,
             format!(
-                "{} was cut: {read} bytes of it were read and it has only {size} now. Topics may only grow",
+                "{} cannot be read as CSV: its first line must name the columns, but {reason}. Correct the file",
                 self.path.display()
             ),
-        ))
-    }
-}
-
-/// Cuts bytes into lines.
-struct Lines {
-    limit: usize,
-    /// Bytes taken so far.
-    offset: u64,
-    /// Where the unfinished line begins.
-    begun: u64,
-    /// The unfinished line, as far as the limit allows.
-    torn: BytesMut,
-    /// Whether the unfinished line has passed the limit.
-    too_long: bool,
-}
-
-/// How much of a line that is too long is kept for its dead letter.
-const KEPT: usize = 1 << 10;
-
-impl Lines {
-    fn new(limit: usize) -> Self {
-        Lines { limit, offset: 0, begun: 0, torn: BytesMut::new(), too_long: false }
-    }
-
-    fn take(&mut self, bytes: &[u8], records: &mut Vec<RawRecord>) {
-        let shared = Bytes::copy_from_slice(bytes);
-        let mut from = 0;
-        for end in memchr::memchr_iter(b'\n', bytes) {
-            let line = shared.slice(from..end);
-            let begun = self.begun;
-            self.begun = self.offset + end as u64 + 1;
-            from = end + 1;
-            if self.torn.is_empty() && !self.too_long && line.len() <= self.limit {
-                push(begun, line, None, records);
-            } else {
-                self.keep(&line);
-                self.end_torn(begun, records);
-            }
-        }
-        self.keep(&bytes[from..]);
-        self.offset += bytes.len() as u64;
-    }
-
-    /// Takes the unfinished line as a whole one.
-    fn finish(&mut self, records: &mut Vec<RawRecord>) {
-        if !self.torn.is_empty() {
-            let begun = std::mem::replace(&mut self.begun, self.offset);
-            self.end_torn(begun, records);
-        }
-    }
-
-    fn keep(&mut self, bytes: &[u8]) {
-        self.torn.extend_from_slice(bytes);
-        if self.torn.len() > self.limit {
-            self.too_long = true;
-        }
-        if self.too_long {
-            self.torn.truncate(KEPT);
-        }
-    }
-
-    fn end_torn(&mut self, begun: u64, records: &mut Vec<RawRecord>) {
-        let line = self.torn.split().freeze();
-        let defect = std::mem::take(&mut self.too_long).then(|| format!("longer than {} bytes", self.limit));
-        push(begun, line, defect, records);
-    }
-}
-
-fn push(begun: u64, mut line: Bytes, defect: Option<String>, records: &mut Vec<RawRecord>) {
-    if line.last() == Some(&b'\r') {
-        line.truncate(line.len() - 1);
-    }
-    if line.iter().all(u8::is_ascii_whitespace) && defect.is_none() {
-        return;
-    }
-    let position = Position { entry: begun, ..Position::default() };
-    records.push(RawRecord { position, key: None, payload: line, published: 0, defect });
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn cut(limit: usize, chunks: &[&str]) -> Vec<(u64, String, bool)> {
-        let mut lines = Lines::new(limit);
-        let mut records = Vec::new();
-        for chunk in chunks {
-            lines.take(chunk.as_bytes(), &mut records);
-        }
-        let text = |bytes: &Bytes| String::from_utf8_lossy(bytes).into_owned();
-        records.iter().map(|r| (r.position.entry, text(&r.payload), r.defect.is_some())).collect()
-    }
-
-    #[test]
-    fn a_line_is_a_record_once_its_newline_is_there() {
-        let expected = vec![(0, "one".to_owned(), false), (4, "two".to_owned(), false)];
-        assert_eq!(cut(100, &["one\ntwo\nthr"]), expected);
-        assert_eq!(cut(100, &["o", "ne", "\nt", "wo\n", "thr"]), expected);
-    }
-
-    #[test]
-    fn a_line_that_is_too_long_is_set_aside_and_the_next_is_read() {
-        let expected = vec![(0, "abcdefgh".to_owned(), true), (9, "ok".to_owned(), false)];
-        assert_eq!(cut(4, &["abcdefgh\nok\n"]), expected);
-        assert_eq!(cut(4, &["abc", "def", "gh\no", "k\n"]), expected);
-    }
-
-    #[test]
-    fn blank_lines_are_no_records() {
-        assert_eq!(cut(100, &["\n\r\n  \na\r\n"]), vec![(6, "a".to_owned(), false)]);
+        )
     }
 }

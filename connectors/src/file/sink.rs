@@ -21,7 +21,9 @@ impl FileSink {
     pub(super) fn open(folder: &Path, _settings: &FileSettings, sink: &SinkSettings) -> Result<Self> {
         std::fs::create_dir_all(folder)
             .map_err(|error| Error::io(format!("creating the topic folder {}", folder.display()), &error))?;
-        let existing = partitions(folder)?.len() as PartitionId;
+        // Those that a sink writes: what else is there may be read, and is nobody's to append to.
+        let written = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "jsonl");
+        let existing = partitions(folder)?.iter().filter(|path| written(path)).count() as PartitionId;
         let partitions = if existing > 0 { existing } else { sink.partitions.max(1) };
         Ok(FileSink { folder: folder.to_owned(), envelope: sink.envelope, partitions })
     }

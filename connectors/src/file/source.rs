@@ -9,7 +9,7 @@ use nekton_engine::connect::{PartitionId, PartitionReader, Source, Start, Waker}
 use nekton_engine::{Error, Kind, Result};
 
 use super::reader::FileReader;
-use super::{FileSettings, missing, partitions};
+use super::{FileSettings, Format, missing, partitions};
 
 /// How often a followed folder is looked at for new partitions.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
@@ -84,6 +84,13 @@ impl Source for FileSource {
             Error::new(Kind::Missing, format!("{} has no partition {partition}", self.describe()))
         })?;
         Ok(Box::new(FileReader::open(file, start, &self.settings, waker)?))
+    }
+
+    /// A folder that is still empty may get files of either kind; JSON can be read in both ways.
+    fn untyped(&self) -> bool {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let csv = |file: &PathBuf| Format::of(file) == Some(Format::Csv);
+        known.files.is_empty() || known.files.iter().any(csv)
     }
 
     fn describe(&self) -> String {

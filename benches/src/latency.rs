@@ -1,0 +1,251 @@
+//! Latency: from the moment an event is due to the moment the sink has the change that it caused, through a source
+//! (JSON in memory), agents, a differential count and a sink (JSON in memory).
+//!
+//! The load is an open loop: when each event is due is fixed beforehand, and a generator that falls behind,
+//! or an engine that reads late, does not make events due later (no coordinated omission: Gil Tene, "How NOT to measure
+//! latency", 2015). Every event changes its agent's view and thereby the count of its group, so that every
+//! event has a change: a group's n-th event has arrived when the count of the group is at least n.
+
+use std::sync::Arc;
+use std::thread::{sleep, spawn};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use clap::Parser;
+use nekton::{Agent, Context, Flow, JobConfig, Runner, changes, engine::run as run_job};
+use serde::{Deserialize, Serialize};
+
+use crate::live::Live;
+use crate::process;
+use crate::random::Random;
+use crate::report::Report;
+
+/// How much to measure.
+#[derive(clap::Args)]
+pub struct Options {
+    /// Events a second.
+    #[arg(long, value_delimiter = ',', default_value = "1000,50000,200000")]
+    rates: Vec<u64>,
+    /// How long each rate is kept up, in seconds; the first second does not count.
+    #[arg(long, default_value_t = 11)]
+    seconds: u64,
+    /// Agents.
+    #[arg(long, default_value_t = 100_000)]
+    agents: u64,
+    /// Groups of agents that are counted.
+    #[arg(long, default_value_t = 100)]
+    groups: u64,
+    /// Workers, and partitions of the input.
+    #[arg(long, default_value_t = 1)]
+    workers: usize,
+    /// How long an idle job is watched, in seconds; 0 to leave it out.
+    #[arg(long, default_value_t = 5)]
+    idle_seconds: u64,
+}
+
+/// The generator hands over what has become due in this time at once, as a connector does.
+const HAND_OVER: Duration = Duration::from_micros(100);
+
+#[derive(Clone, Serialize, Deserialize)]
+struct Call {
+    agent: u64,
+}
+
+/// How often an agent was called.
+struct Called(u64);
+
+impl Agent for Called {
+    type Key = u64;
+    type Event = Call;
+    type View = u64;
+    type Emit = ();
+    fn create(_agent: &u64) -> Self {
+        Called(0)
+    }
+    fn on_event(&mut self, _call: &Call, _context: &mut Context<'_, Self>) {
+        self.0 += 1;
+    }
+    fn view(&self) -> Option<u64> {
+        Some(self.0)
+    }
+}
+
+/// Calls by group, each agent weighing as many as it got.
+fn program(groups: u64) -> impl for<'s> Fn(&mut Flow<'s>) + Send + Sync + 'static {
+    move |flow| {
+        let called = flow.events::<Call>("calls").agents::<Called>("called", |call| call.agent);
+        let calls =
+            called.views().explode(move |(agent, calls)| Some((agent % groups, calls as isize))).count();
+        flow.sink("calls-by-group", changes(&calls));
+    }
+}
+
+/// What one rate gave.
+struct Measured {
+    /// In nanoseconds, rising.
+    latencies: Vec<u64>,
+    epochs: u64,
+    /// Processor time of the whole process, in seconds a second.
+    cpu: f64,
+}
+
+fn payload(agent: u64) -> Bytes {
+    Bytes::from(format!("{{\"agent\":{agent}}}"))
+}
+
+fn measure(rate: u64, options: &Options) -> Measured {
+    let live = Live::new(options.workers);
+    let mut config = JobConfig::new("latency");
+    config.workers = options.workers;
+    config.until_end = true;
+    let (topics, program) = (Arc::new(live.clone()), program(options.groups));
+    let job = spawn(move || run_job(config, topics, program).expect("the job runs"));
+    wait_until(|| live.is_read());
+
+    // A group's events are in one partition, and so in order.
+    let mut random = Random(11);
+    let count = rate * options.seconds;
+    let mut due_by_group: Vec<Vec<u64>> = vec![Vec::new(); options.groups as usize];
+    let mut handed: Vec<Vec<Bytes>> = vec![Vec::new(); options.workers];
+    let cpu = process::cpu();
+    let begun = Instant::now();
+    let mut next = 0;
+    while next < count {
+        let now = begun.elapsed().as_nanos() as u64;
+        while next < count && next * 1_000_000_000 / rate <= now {
+            let agent = random.next() % options.agents;
+            let group = (agent % options.groups) as usize;
+            due_by_group[group].push(next * 1_000_000_000 / rate);
+            handed[group % options.workers].push(payload(agent));
+            next += 1;
+        }
+        for (partition, payloads) in
+            handed.iter_mut().enumerate().filter(|(_, payloads)| !payloads.is_empty())
+        {
+            live.publish(partition, payloads.drain(..));
+        }
+        let until_due = Duration::from_nanos(next * 1_000_000_000 / rate).saturating_sub(begun.elapsed());
+        sleep(until_due.max(HAND_OVER));
+    }
+    let cpu = (process::cpu() - cpu).as_secs_f64() / begun.elapsed().as_secs_f64();
+    live.end();
+    let epochs = job.join().expect("the job does not panic").epochs;
+    Measured { latencies: latencies(&live, begun, &due_by_group), epochs, cpu }
+}
+
+#[derive(Deserialize)]
+struct Change {
+    key: u64,
+    after: usize,
+}
+
+fn latencies(live: &Live, begun: Instant, due_by_group: &[Vec<u64>]) -> Vec<u64> {
+    let mut arrived = vec![0; due_by_group.len()];
+    let mut latencies = Vec::new();
+    for (received, batch) in live.take() {
+        let received = received.duration_since(begun).as_nanos() as u64;
+        for message in &batch.messages {
+            let value = message.value.as_deref().unwrap_or_default();
+            // The topic of dead letters is empty, so all that comes are changes.
+            let change: Change = serde_json::from_slice(value).expect("a change of a count");
+            let group = change.key as usize;
+            for &due in &due_by_group[group][arrived[group]..change.after] {
+                assert!(due < received, "nothing arrives before it is due");
+                if due >= 1_000_000_000 {
+                    latencies.push(received - due);
+                }
+            }
+            arrived[group] = change.after;
+        }
+    }
+    let due: Vec<_> = due_by_group.iter().map(Vec::len).collect();
+    assert_eq!(arrived, due, "every event is counted in the end");
+    latencies.sort_unstable();
+    latencies
+}
+
+/// The processor time of a job that has nothing to do any more, in percent of one core.
+fn idle_in_memory(options: &Options) -> f64 {
+    let live = Live::new(options.workers);
+    let mut config = JobConfig::new("idle");
+    config.workers = options.workers;
+    let stop = config.stop.clone();
+    let (topics, program) = (Arc::new(live.clone()), program(options.groups));
+    let job = spawn(move || run_job(config, topics, program).expect("the job runs"));
+    wait_until(|| live.is_read());
+    live.publish(0, (0..1_000).map(payload));
+    wait_until(|| live.batches() > 0);
+    let percent = watch(options.idle_seconds);
+    stop.request();
+    job.join().expect("the job does not panic");
+    percent
+}
+
+#[derive(Parser)]
+struct Flags {
+    #[command(flatten)]
+    runner: Runner,
+}
+
+/// The same of a job that follows a topic in files, run as a program is.
+fn idle_on_files(options: &Options) -> f64 {
+    let folder = tempfile::tempdir().expect("a folder for temporary files");
+    let calls = folder.path().join("calls");
+    std::fs::create_dir(&calls).expect("a folder can be made");
+    std::fs::write(calls.join("0.jsonl"), "{\"agent\":1}\n").expect("a file can be written");
+    let url = format!("file:{}", folder.path().display());
+    let workers = options.workers.to_string();
+    let flags = Flags::parse_from(["idle", "--topics", &url, "--workers", &workers]);
+    let (stop, program) = (flags.runner.stop_handle(), program(options.groups));
+    let job = spawn(move || flags.runner.run("idle", program).expect("the job runs"));
+    let output = folder.path().join("calls-by-group/0.jsonl");
+    wait_until(|| std::fs::metadata(&output).is_ok_and(|meta| meta.len() > 0));
+    let percent = watch(options.idle_seconds);
+    stop.request();
+    job.join().expect("the job does not panic");
+    percent
+}
+
+fn watch(seconds: u64) -> f64 {
+    sleep(Duration::from_secs(1));
+    let (cpu, begun) = (process::cpu(), Instant::now());
+    sleep(Duration::from_secs(seconds));
+    (process::cpu() - cpu).as_secs_f64() / begun.elapsed().as_secs_f64() * 100.0
+}
+
+fn wait_until(condition: impl Fn() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !condition() {
+        assert!(Instant::now() < deadline, "the job does not begin");
+        sleep(Duration::from_millis(1));
+    }
+}
+
+/// Runs the measurement.
+pub fn run(options: &Options) -> Report {
+    let mut report = Report::new("latency");
+    for &rate in &options.rates {
+        let Measured { latencies, epochs, cpu } = measure(rate, options);
+        let at = |quantile: f64| {
+            let index = (latencies.len() as f64 * quantile) as usize;
+            latencies.get(index.min(latencies.len() - 1)).map_or(0.0, |&nanoseconds| nanoseconds as f64 / 1e6)
+        };
+        for (name, quantile) in [("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999), ("worst", 1.0)] {
+            report.figure(format!("{rate} events/s, {name}"), at(quantile), "ms");
+        }
+        report.figure(
+            format!("{rate} events/s, epochs a second"),
+            epochs as f64 / options.seconds as f64,
+            "",
+        );
+        report.figure(format!("{rate} events/s, cores (generator included)"), cpu, "");
+        if rate == 200_000 {
+            report.at_most("p99 at 200000 events/s in ms, at most", 2.0, at(0.99));
+        }
+    }
+    if options.idle_seconds > 0 {
+        report.at_most("idle job in memory, % of a core, at most", 2.0, idle_in_memory(options));
+        report.at_most("idle job on files, % of a core, at most", 2.0, idle_on_files(options));
+    }
+    report
+}
