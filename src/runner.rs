@@ -156,6 +156,16 @@ impl Runner {
         &self.topics
     }
 
+    /// Whether the job ends when its inputs do.
+    pub fn until_end(&self) -> bool {
+        self.until_end
+    }
+
+    /// The number of this process, and how many run the job together.
+    pub fn process(&self) -> (usize, usize) {
+        (self.process, self.processes)
+    }
+
     /// Runs a job until it ends. Ctrl-C and SIGTERM end it cleanly, a second one at once.
     ///
     /// # Errors
