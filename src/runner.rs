@@ -161,6 +161,11 @@ impl Runner {
         self.until_end
     }
 
+    /// How many workers each process has.
+    pub fn workers(&self) -> usize {
+        self.workers
+    }
+
     /// The number of this process, and how many run the job together.
     pub fn process(&self) -> (usize, usize) {
         (self.process, self.processes)
