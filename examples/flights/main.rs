@@ -96,14 +96,15 @@ fn run(options: Options) -> Result<()> {
     let shows = process == 0;
     let topics = runner.topics_url().to_owned();
     let workers = runner.workers();
-    let (done, view) = job(runner, published, only, Screen::new(&names, shows));
+    let mut screen = Screen::new(&names, shows);
+    let (done, view) = job(runner, published, only, &mut screen);
     let summary = done?;
     if let Some(view) = view.get().filter(|_| shows) {
         let shown = Shown::of(view)?;
         screen::summary(
             &shown,
             &names,
-            &Done { months: publishes.then_some(months), summary, workers, topics },
+            &Done { months: publishes.then_some(months), summary, workers, topics, drawn: screen.live },
         );
     }
     Ok(())
@@ -131,7 +132,7 @@ fn job(
     runner: Runner,
     published: Option<(Replay, Publisher)>,
     only: Option<u64>,
-    mut screen: Screen<'_>,
+    screen: &mut Screen<'_>,
 ) -> (Result<Summary>, Built) {
     let stop = runner.stop_handle();
     let until_end = runner.until_end();

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use nekton::{Result, Summary, View};
 
 use crate::agents::{AirportFigures, Figures, Leg, TallyView};
-use crate::calendar::{DAY, HOUR, MINUTE, in_new_york, month_name};
+use crate::calendar::{HOUR, MINUTE, in_new_york, month_name};
 use crate::data::Names;
 use crate::job::Line;
 use crate::replay::Replay;
@@ -28,8 +28,9 @@ const LINE: Duration = Duration::from_secs(2);
 /// Carriers and planes that are shown.
 const CARRIERS: usize = 7;
 const PLANES: usize = 4;
-/// The longest flight takes 11.5 hours: whoever has not landed after a day was diverted.
-const DIVERTED: u64 = DAY;
+/// No flight of the year took three and a half hours longer than planned and landed where it was to: who is
+/// overdue for four was diverted.
+const OVERDUE: u64 = 4 * HOUR;
 
 /// What there is to show, all of one time.
 #[derive(Debug, Default)]
@@ -56,7 +57,7 @@ impl Shown {
         shown.at = shown.carriers.values().map(|tally| tally.at).max().unwrap_or(0);
         shown.events = shown.carriers.values().map(|tally| tally.events).sum();
         let at = shown.at;
-        shown.aloft.retain(|(_, leg)| leg.departed + DIVERTED > at);
+        shown.aloft.retain(|(_, leg)| leg.departed + planned(leg) + OVERDUE > at);
         Ok(shown)
     }
 
@@ -102,7 +103,7 @@ pub struct Screen<'a> {
     names: &'a Names,
     shows: bool,
     /// Whether standard output can be drawn upon.
-    live: bool,
+    pub live: bool,
     ink: Ink,
     /// Planes aloft, a number a frame.
     pulse: VecDeque<u64>,
@@ -282,13 +283,12 @@ fn row(code: &str, name: &str, figures: &Figures, ink: Ink) -> String {
 
 fn plane(tail: &str, leg: &Leg, at: u64, names: &Names, ink: Ink) -> String {
     let flown = at.saturating_sub(leg.departed);
-    let whole = leg.due.saturating_sub(leg.scheduled).max(MINUTE);
-    let full = ((flown as f64 / whole as f64).min(1.0) * 10.0) as usize;
-    let bar = format!("{}{}", ink.blue(&"━".repeat(full)), ink.faint(&"─".repeat(10 - full)));
+    let full = ((flown as f64 / planned(leg) as f64).min(1.0) * 8.0) as usize;
+    let bar = format!("{}{}", ink.blue(&"━".repeat(full)), ink.faint(&"─".repeat(8 - full)));
     format!(
         " {}{}{:<8}{} {bar} {} {} {:>2} h {:02}",
         ink.bold(&format!("{tail:<8}")),
-        fit(names.plane(tail), 17),
+        fit(names.plane(tail), 19),
         leg.flight,
         leg.origin,
         leg.dest,
@@ -312,6 +312,11 @@ fn total(shown: &Shown) -> Figures {
         late: sum.late + tally.figures.late,
         delay_minutes: sum.delay_minutes + tally.figures.delay_minutes,
     })
+}
+
+/// How long a flight was to take, from gate to gate.
+fn planned(leg: &Leg) -> u64 {
+    leg.due.saturating_sub(leg.scheduled).max(MINUTE)
 }
 
 /// Text in exactly so many columns.
@@ -350,18 +355,25 @@ pub struct Done {
     pub summary: Summary,
     pub workers: usize,
     pub topics: String,
+    /// Whether the tables are on the screen already.
+    pub drawn: bool,
 }
 
 /// Says at the end what was done and where it is.
 pub fn summary(shown: &Shown, names: &Names, done: &Done) {
     let seconds = done.summary.elapsed.as_secs_f64();
     let mut text = String::from("\n");
+    if !done.drawn {
+        for line in tables(shown, names, usize::MAX, Ink(false)) {
+            let _ = writeln!(text, "{line}");
+        }
+        text.push('\n');
+    }
     let all = total(shown);
     let mut say = |what: std::fmt::Arguments<'_>| {
         let _ = text.write_fmt(what);
         text.push('\n');
     };
-    let _ = names;
     let what = match &done.months {
         None => "Consumed".to_owned(),
         Some(months) if months.start() == months.end() => {
