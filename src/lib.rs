@@ -40,12 +40,14 @@
 
 mod access;
 mod config;
+mod publish;
 mod runner;
 pub mod sandbox;
 pub mod topics;
 
 pub use config::parse;
 pub use nekton_engine::*;
+pub use publish::Publisher;
 pub use runner::{Runner, run};
 pub use {differential_dataflow, nekton_engine as engine, timely};
 

@@ -156,6 +156,21 @@ impl Runner {
         &self.topics
     }
 
+    /// Whether the job ends when its inputs do.
+    pub fn until_end(&self) -> bool {
+        self.until_end
+    }
+
+    /// How many workers each process has.
+    pub fn workers(&self) -> usize {
+        self.workers
+    }
+
+    /// The number of this process, and how many run the job together.
+    pub fn process(&self) -> (usize, usize) {
+        (self.process, self.processes)
+    }
+
     /// Runs a job until it ends. Ctrl-C and SIGTERM end it cleanly, a second one at once.
     ///
     /// # Errors
