@@ -17,6 +17,7 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 fn options(folder: &Path) -> Options {
     let mut options = Options::new(folder);
     options.life = Life::ThisProcess;
+    options.quick_start = true;
     options
 }
 

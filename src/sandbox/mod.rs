@@ -57,6 +57,8 @@ pub struct Options {
     pub token: bool,
     /// The most memory of its heap in MiB; it may use as much again outside of its heap, and about 150 MiB for itself.
     pub heap: u32,
+    /// Start with half the work, at the price of a lower speed once it runs: for tests.
+    pub quick_start: bool,
     /// When it ends by itself.
     pub life: Life,
     /// An unpacked Apache Pulsar to run instead of fetching one.
@@ -72,6 +74,7 @@ impl Options {
             tls: false,
             token: false,
             heap: 512,
+            quick_start: false,
             life: Life::UntilDown,
             pulsar: None,
         }
