@@ -227,6 +227,10 @@ fn arguments(java: &Java, pulsar: &Path, options: &Options, conf: &Conf) -> Vec<
     if java.major >= 23 {
         all.push("--sun-misc-unsafe-memory-access=allow".to_owned());
     }
+    if options.quick_start {
+        // Compiling to fast code is most of what a start costs.
+        all.push("-XX:TieredStopAtLevel=1".to_owned());
+    }
     all.extend([
         format!("-Xms{}m", heap.min(256)),
         format!("-Xmx{heap}m"),

@@ -85,9 +85,10 @@ fn settings(ports: &Ports, security: &Security) -> Settings {
         // Without it the bookie listens on all interfaces.
         settings.insert("listeningInterface", interface.to_owned());
     }
-    settings.insert("webServicePort", ports.admin.to_string());
-    settings.insert("brokerServicePort", ports.inner.unwrap_or(ports.broker).to_string());
+    settings.insert("webServicePort", ports.plain_admin().to_string());
+    settings.insert("brokerServicePort", ports.plain.map_or(ports.broker, |plain| plain.broker).to_string());
     if let Some(tls) = security.tls() {
+        settings.insert("webServicePortTls", ports.admin.to_string());
         settings.insert("brokerServicePortTls", ports.broker.to_string());
         settings.insert("tlsCertificateFilePath", tls.certificate.display().to_string());
         settings.insert("tlsKeyFilePath", tls.key.display().to_string());

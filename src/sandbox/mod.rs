@@ -57,6 +57,8 @@ pub struct Options {
     pub token: bool,
     /// The most memory of its heap in MiB; it may use as much again outside of its heap, and about 150 MiB for itself.
     pub heap: u32,
+    /// Start with half the work, at the price of a lower speed once it runs: for tests.
+    pub quick_start: bool,
     /// When it ends by itself.
     pub life: Life,
     /// An unpacked Apache Pulsar to run instead of fetching one.
@@ -72,6 +74,7 @@ impl Options {
             tls: false,
             token: false,
             heap: 512,
+            quick_start: false,
             life: Life::UntilDown,
             pulsar: None,
         }
@@ -241,9 +244,15 @@ impl Sandbox {
         format!("{}/public/default", self.url())
     }
 
-    /// Its HTTP interface, without TLS: `http://127.0.0.1:8080`.
+    /// Its HTTP interface: `http://127.0.0.1:8080`, or `https://` with TLS.
     pub fn admin_url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.ports.admin)
+        let scheme = if self.options.tls { "https" } else { "http" };
+        format!("{scheme}://127.0.0.1:{}", self.ports.admin)
+    }
+
+    /// Its HTTP interface without TLS, whether or not there is one with it.
+    pub fn plain_admin_url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.ports.plain_admin())
     }
 
     /// The ports it listens on.
@@ -291,7 +300,7 @@ impl Sandbox {
     /// # Errors
     /// If there is no answer within 30 seconds.
     pub fn admin(&self, method: &str, path: &str, body: &str) -> Result<(u16, String)> {
-        admin::request(self.ports.admin, self.token().as_deref(), method, path, body)
+        admin::request(self.ports.plain_admin(), self.token().as_deref(), method, path, body)
     }
 
     /// Ends it as an operator would, and keeps its data.
@@ -370,7 +379,7 @@ impl Sandbox {
     fn waited(&mut self, progress: &mut dyn FnMut(&Progress)) -> Result<Waited> {
         let started = Instant::now();
         let token = self.token();
-        wait::until_ready(&mut self.broker, self.ports.admin, token.as_deref(), PATIENCE, &mut || {
+        wait::until_ready(&mut self.broker, self.ports.plain_admin(), token.as_deref(), PATIENCE, &mut || {
             progress(&Progress::Starting(started.elapsed()));
         })
     }

@@ -14,17 +14,24 @@ const FREE: std::ops::Range<u16> = 20_000..32_000;
 pub struct Ports {
     /// For clients: Pulsar's protocol, under TLS where that is asked for.
     pub broker: u16,
-    /// For administration: HTTP.
+    /// For administration: HTTP, under TLS as well.
     pub admin: u16,
-    /// With TLS, for the broker's own connection to itself.
+    /// With TLS, the same without it: for the broker's connection to itself, and for [`super::Sandbox::admin`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) inner: Option<u16>,
+    pub(super) plain: Option<Plain>,
+}
+
+/// Ports without TLS beside those with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Plain {
+    pub(super) broker: u16,
+    pub(super) admin: u16,
 }
 
 impl Ports {
     /// These ports.
     pub fn new(broker: u16, admin: u16) -> Self {
-        Ports { broker, admin, inner: None }
+        Ports { broker, admin, plain: None }
     }
 
     pub(super) fn same(&self, other: &Ports) -> bool {
@@ -35,7 +42,8 @@ impl Ports {
     pub(super) fn free(tls: bool) -> Result<Self> {
         let mut free = free_ports();
         let mut next = || free.next().ok_or_else(no_port);
-        Ok(Ports { broker: next()?, admin: next()?, inner: if tls { Some(next()?) } else { None } })
+        let ports = Ports::new(next()?, next()?);
+        Ok(Ports { plain: if tls { Some(Plain { broker: next()?, admin: next()? }) } else { None }, ..ports })
     }
 
     /// These ports, if nobody listens on them.
@@ -51,12 +59,16 @@ impl Ports {
                 ));
             }
         }
-        let inner = match self.inner.filter(|port| is_free(*port)) {
-            Some(port) => Some(port),
-            None if tls => Some(free_ports().next().ok_or_else(no_port)?),
-            None => None,
+        let plain = match self.plain.filter(|plain| is_free(plain.broker) && is_free(plain.admin)) {
+            None if tls => Self::free(true)?.plain,
+            plain => plain,
         };
-        Ok(Ports { inner, ..self })
+        Ok(Ports { plain, ..self })
+    }
+
+    /// Where the administration is without TLS.
+    pub(super) fn plain_admin(&self) -> u16 {
+        self.plain.map_or(self.admin, |plain| plain.admin)
     }
 
     pub(super) fn taken(&self) -> Error {
