@@ -27,8 +27,9 @@ const ASK_AGAIN: Duration = Duration::from_millis(100);
 /// An event goes to the partition that the fixed hash of its key names, so that the events of one key
 /// stay in order. Events are handed over in batches of 64 KiB, or when [`send`](Publisher::send) or
 /// [`flush`](Publisher::flush) says so. What is on its way is bounded: with more than about 1 MiB unwritten
-/// in a partition, [`publish`](Publisher::publish) waits. A topic has one writer: while a publisher is
-/// open, nobody else can write the topic, and who reads it until its end sees none.
+/// in a partition, [`publish`](Publisher::publish) waits. A topic in files has one writer: while a publisher is
+/// open, nobody else can write the topic, and who reads it until its end sees none. On Pulsar others may
+/// publish as well.
 ///
 /// ```no_run
 /// # use nekton::{Publisher, Runner};
@@ -81,7 +82,7 @@ impl Publisher {
     /// If the topic cannot be opened, or somebody else is writing it ([`Kind::Conflict`]).
     pub fn open(runner: &Runner, topic: &str, partitions: u32) -> Result<Self> {
         // Its own name, since the job of the same program may be a writer too.
-        Self::open_at(&runner.topics_of("publisher")?, topic, partitions)
+        Self::open_at(&runner.topics_of("publisher")?.shared(), topic, partitions)
     }
 
     fn open_at(topics: &dyn Topics, topic: &str, partitions: u32) -> Result<Self> {

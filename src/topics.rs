@@ -46,6 +46,12 @@ impl ByUrl {
         }
     }
 
+    /// The same topics, written by one of several writers where the broker allows that.
+    pub(crate) fn shared(mut self) -> Self {
+        self.pulsar_settings.exclusive = false;
+        self
+    }
+
     fn pulsar(&self) -> Result<Pulsar> {
         let mut pulsar = self.pulsar.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(pulsar) = &*pulsar {

@@ -72,7 +72,7 @@ fn plain_pass(rows: &[Row]) -> (ByKey, ByKey) {
     for row in rows {
         let delay = known(row, "dep_delay");
         let landed = delay.is_some() && known(row, "arr_delay").is_some();
-        let mut add = |by_key: &mut ByKey, key: &str, figures: &[(&str, i64)]| {
+        let add = |by_key: &mut ByKey, key: &str, figures: &[(&str, i64)]| {
             let of_key = by_key.entry(row[key].clone()).or_default();
             for (name, value) in figures {
                 *of_key.entry((*name).to_owned()).or_insert(0) += value;
