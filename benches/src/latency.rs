@@ -5,13 +5,19 @@
 //! or an engine that reads late, does not make events due later (no coordinated omission: Gil Tene, "How NOT to measure
 //! latency", 2015). Every event changes its agent's view and thereby the count of its group, so that every
 //! event has a change: a group's n-th event has arrived when the count of the group is at least n.
+//!
+//! The baseline says how quick the machine is at all, in the same minute: one thread that is woken by the same
+//! generator, reads the same JSON, counts in two hash tables and writes each changed count as JSON.
 
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::thread::{sleep, spawn};
+use std::thread::{JoinHandle, sleep, spawn};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use clap::Parser;
+use nekton::connect::{Message, Polled, Sink, Source, Start, Waker, WriteBatch};
+use nekton::hash::FixedState;
 use nekton::{Agent, Context, Flow, JobConfig, Runner, changes, engine::run as run_job};
 use serde::{Deserialize, Serialize};
 
@@ -26,9 +32,12 @@ pub struct Options {
     /// Events a second.
     #[arg(long, value_delimiter = ',', default_value = "1000,50000,200000")]
     rates: Vec<u64>,
-    /// How long each rate is kept up, in seconds; the first second does not count.
-    #[arg(long, default_value_t = 11)]
+    /// How long a rate is kept up in a round, in seconds; the first second does not count.
+    #[arg(long, default_value_t = 6)]
     seconds: u64,
+    /// Rounds at each rate, baseline and engine in turn; the medians of their quantiles count.
+    #[arg(long, default_value_t = 3)]
+    rounds: usize,
     /// Agents.
     #[arg(long, default_value_t = 100_000)]
     agents: u64,
@@ -80,26 +89,93 @@ fn program(groups: u64) -> impl for<'s> Fn(&mut Flow<'s>) + Send + Sync + 'stati
     }
 }
 
-/// What one rate gave.
+/// What a round gave.
 struct Measured {
     /// In nanoseconds, rising.
     latencies: Vec<u64>,
-    epochs: u64,
+    /// Epochs of the engine in a second.
+    epochs: f64,
     /// Processor time of the whole process, in seconds a second.
     cpu: f64,
+}
+
+/// Which quantiles are told.
+const QUANTILES: [(&str, f64); 4] = [("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999), ("worst", 1.0)];
+
+impl Measured {
+    /// A quantile in milliseconds.
+    fn at(&self, quantile: f64) -> f64 {
+        let last = self.latencies.len().saturating_sub(1);
+        let index = ((self.latencies.len() as f64 * quantile) as usize).min(last);
+        self.latencies.get(index).map_or(0.0, |&nanoseconds| nanoseconds as f64 / 1e6)
+    }
 }
 
 fn payload(agent: u64) -> Bytes {
     Bytes::from(format!("{{\"agent\":{agent}}}"))
 }
 
-fn measure(rate: u64, options: &Options) -> Measured {
-    let live = Live::new(options.workers);
+/// A job that runs on a thread, and what it says at its end: the epochs it had.
+type Job = JoinHandle<u64>;
+
+fn engine(live: &Live, options: &Options) -> Job {
     let mut config = JobConfig::new("latency");
     config.workers = options.workers;
     config.until_end = true;
     let (topics, program) = (Arc::new(live.clone()), program(options.groups));
-    let job = spawn(move || run_job(config, topics, program).expect("the job runs"));
+    spawn(move || run_job(config, topics, program).expect("the job runs").epochs)
+}
+
+/// The baseline.
+fn bare(live: &Live, options: &Options) -> Job {
+    let (live, groups) = (live.clone(), options.groups);
+    spawn(move || {
+        let thread = std::thread::current();
+        let waker: Waker = Arc::new(move || thread.unpark());
+        let open = |partition| Source::open(&live, partition, Start::Earliest, waker.clone());
+        let mut readers: Vec<_> =
+            (0..Source::partitions(&live)).map(|number| open(number).expect("it opens")).collect();
+        let mut writer = Sink::open(&live, 0, waker.clone()).expect("it opens");
+        let mut calls_of: HashMap<u64, u64, FixedState> = HashMap::default();
+        let mut count_of: HashMap<u64, u64, FixedState> = HashMap::default();
+        let (mut records, mut time) = (Vec::new(), 0);
+        loop {
+            let polled: Vec<_> = readers
+                .iter_mut()
+                .map(|reader| reader.poll(usize::MAX, &mut records).expect("memory can be read"))
+                .collect();
+            let mut changed = BTreeMap::new();
+            for record in records.drain(..) {
+                let call: Call = serde_json::from_slice(&record.payload).expect("a call");
+                *calls_of.entry(call.agent).or_default() += 1;
+                let count = count_of.entry(call.agent % groups).or_default();
+                *count += 1;
+                changed.insert(call.agent % groups, *count);
+            }
+            if !changed.is_empty() {
+                time += 1;
+                let messages = changed.into_iter().map(|(key, after)| {
+                    let value =
+                        serde_json::to_vec(&Change { key, after: after as usize }).expect("plain data");
+                    Message { key: None, value: Some(value.into()) }
+                });
+                writer
+                    .write(WriteBatch { time, messages: messages.collect() })
+                    .expect("memory can be written");
+            }
+            if polled.iter().all(|polled| *polled == Polled::End) {
+                return 0;
+            }
+            if polled.iter().all(|polled| *polled != Polled::More) {
+                std::thread::park();
+            }
+        }
+    })
+}
+
+fn measure(rate: u64, options: &Options, job: impl FnOnce(&Live, &Options) -> Job) -> Measured {
+    let live = Live::new(options.workers);
+    let job = job(&live, options);
     wait_until(|| live.is_read());
 
     // A group's events are in one partition, and so in order.
@@ -129,11 +205,11 @@ fn measure(rate: u64, options: &Options) -> Measured {
     }
     let cpu = (process::cpu() - cpu).as_secs_f64() / begun.elapsed().as_secs_f64();
     live.end();
-    let epochs = job.join().expect("the job does not panic").epochs;
+    let epochs = job.join().expect("the job does not panic") as f64 / options.seconds as f64;
     Measured { latencies: latencies(&live, begun, &due_by_group), epochs, cpu }
 }
 
-#[derive(Deserialize)]
+#[derive(Serialize, Deserialize)]
 struct Change {
     key: u64,
     after: usize,
@@ -225,22 +301,24 @@ fn wait_until(condition: impl Fn() -> bool) {
 pub fn run(options: &Options) -> Report {
     let mut report = Report::new("latency");
     for &rate in &options.rates {
-        let Measured { latencies, epochs, cpu } = measure(rate, options);
-        let at = |quantile: f64| {
-            let index = (latencies.len() as f64 * quantile) as usize;
-            latencies.get(index.min(latencies.len() - 1)).map_or(0.0, |&nanoseconds| nanoseconds as f64 / 1e6)
-        };
-        for (name, quantile) in [("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999), ("worst", 1.0)] {
-            report.figure(format!("{rate} events/s, {name}"), at(quantile), "ms");
+        let (mut bares, mut engines) = (Vec::new(), Vec::new());
+        for _ in 0..options.rounds {
+            bares.push(measure(rate, options, bare));
+            engines.push(measure(rate, options, engine));
         }
-        report.figure(
-            format!("{rate} events/s, epochs a second"),
-            epochs as f64 / options.seconds as f64,
-            "",
-        );
-        report.figure(format!("{rate} events/s, cores (generator included)"), cpu, "");
+        for (name, rounds) in [("bare thread", &bares), ("engine", &engines)] {
+            for (quantile, of) in QUANTILES {
+                let got = median(rounds.iter().map(|round| round.at(of)));
+                report.figure(format!("{rate} events/s, {name}, {quantile}"), got, "ms");
+            }
+            let cpu = median(rounds.iter().map(|round| round.cpu));
+            report.figure(format!("{rate} events/s, {name}, with generator"), cpu, "cores");
+        }
+        let epochs = median(engines.iter().map(|round| round.epochs));
+        report.figure(format!("{rate} events/s, engine"), epochs, "epochs a second");
         if rate == 200_000 {
-            report.at_most("p99 at 200000 events/s in ms, at most", 2.0, at(0.99));
+            let got = median(engines.iter().map(|round| round.at(0.99)));
+            report.at_most("p99 at 200000 events/s in ms, at most", 2.0, got);
         }
     }
     if options.idle_seconds > 0 {
@@ -248,4 +326,10 @@ pub fn run(options: &Options) -> Report {
         report.at_most("idle job on files, % of a core, at most", 2.0, idle_on_files(options));
     }
     report
+}
+
+fn median(values: impl Iterator<Item = f64>) -> f64 {
+    let mut values: Vec<_> = values.collect();
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or_default()
 }

@@ -13,6 +13,7 @@
 //! * **Agents can leave**, and come again as if new.
 
 mod operator;
+mod pages;
 mod segment;
 mod timers;
 

@@ -2,6 +2,7 @@
 
 use hashbrown::HashTable;
 
+use super::pages::Pages;
 use super::{Agent, Context, Effects, TimerChange};
 use crate::hash::fixed_hash;
 use crate::time::Time;
@@ -20,11 +21,11 @@ struct Touched<A: Agent> {
 
 /// The agents of one segment.
 ///
-/// The array grows by an eighth, so that an agent costs its own size and a sixteenth, and the index
-/// 5 bytes a slot at 44 to 88 percent load: for an 8-byte key and 16 bytes of state, 31 to 38 bytes an agent.
+/// An agent costs its own size, and in the index 5 bytes a slot at 44 to 88 percent load: for an 8-byte key
+/// and 16 bytes of state, 31 to 37 bytes.
 pub(super) struct Agency<A: Agent> {
     index: HashTable<u32>,
-    residents: Vec<Resident<A>>,
+    residents: Pages<Resident<A>>,
     /// A bit for each slot: touched at the present time.
     marks: Vec<u64>,
     touched: Vec<Touched<A>>,
@@ -36,7 +37,7 @@ impl<A: Agent> Default for Agency<A> {
     fn default() -> Self {
         Agency {
             index: HashTable::new(),
-            residents: Vec::new(),
+            residents: Pages::default(),
             marks: Vec::new(),
             touched: Vec::new(),
             left: Vec::new(),
@@ -57,12 +58,12 @@ impl<A: Agent> Agency<A> {
         effects: &mut Effects<A>,
     ) -> Option<TimerChange> {
         let residents = &mut self.residents;
-        let slot = match self.index.find(hash, |&slot| residents[slot as usize].key == *key) {
+        let slot = match self.index.find(hash, |&slot| residents[slot].key == *key) {
             Some(&slot) => slot,
             None => self.settle(hash, key),
         };
         self.touch(slot);
-        let resident = &mut self.residents[slot as usize];
+        let resident = &mut self.residents[slot];
         resident.state.on_event(event, &mut Context { key: &resident.key, time, effects });
         if effects.any { self.after(slot, effects) } else { self.stays(slot) }
     }
@@ -75,9 +76,9 @@ impl<A: Agent> Agency<A> {
         effects: &mut Effects<A>,
     ) -> Option<TimerChange> {
         let residents = &self.residents;
-        let slot = *self.index.find(fixed_hash(key), |&slot| residents[slot as usize].key == *key)?;
+        let slot = *self.index.find(fixed_hash(key), |&slot| residents[slot].key == *key)?;
         self.touch(slot);
-        let resident = &mut self.residents[slot as usize];
+        let resident = &mut self.residents[slot];
         resident.state.on_timer(&mut Context { key: &resident.key, time, effects });
         if effects.any { self.after(slot, effects) } else { None }
     }
@@ -90,15 +91,12 @@ impl<A: Agent> Agency<A> {
     #[cold]
     fn settle(&mut self, hash: u64, key: &A::Key) -> u32 {
         let slot = u32::try_from(self.residents.len()).expect("under 2^32 agents in one of 1,024 segments");
-        if self.residents.len() == self.residents.capacity() {
-            self.residents.reserve_exact((self.residents.len() / 8).max(4));
-        }
         self.residents.push(Resident { key: key.clone(), state: A::create(key) });
         if self.residents.len() > self.marks.len() * 64 {
             self.marks.push(0);
         }
         let residents = &self.residents;
-        self.index.insert_unique(hash, slot, |&slot| fixed_hash(&residents[slot as usize].key));
+        self.index.insert_unique(hash, slot, |&slot| fixed_hash(&residents[slot].key));
         // An agent that was not there had no view.
         self.marks[slot as usize / 64] |= 1 << (slot % 64);
         self.touched.push(Touched { slot, before: None });
@@ -110,7 +108,7 @@ impl<A: Agent> Agency<A> {
         let (word, bit) = (slot as usize / 64, 1 << (slot % 64));
         if self.marks[word] & bit == 0 {
             self.marks[word] |= bit;
-            self.touched.push(Touched { slot, before: self.residents[slot as usize].state.view() });
+            self.touched.push(Touched { slot, before: self.residents[slot].state.view() });
         }
     }
 
@@ -129,7 +127,7 @@ impl<A: Agent> Agency<A> {
         let timer = effects.timer.take();
         self.stays(slot);
         if std::mem::take(&mut effects.leave) {
-            let resident = &mut self.residents[slot as usize];
+            let resident = &mut self.residents[slot];
             resident.state = A::create(&resident.key);
             self.left.push(slot);
             return Some(TimerChange::Clear);
@@ -141,7 +139,7 @@ impl<A: Agent> Agency<A> {
     pub(super) fn finish(&mut self, mut changed: impl FnMut(A::Key, A::View, isize)) {
         for Touched { slot, before } in self.touched.drain(..) {
             self.marks[slot as usize / 64] &= !(1 << (slot % 64));
-            let Resident { key, state } = &self.residents[slot as usize];
+            let Resident { key, state } = &self.residents[slot];
             let after = if self.left.contains(&slot) { None } else { state.view() };
             if before != after {
                 if let Some(view) = before {
@@ -163,13 +161,13 @@ impl<A: Agent> Agency<A> {
         // From the back, so that the last agent, which fills the hole, is never one that goes.
         left.sort_unstable_by_key(|&slot| std::cmp::Reverse(slot));
         for slot in left {
-            let gone = self.residents.swap_remove(slot as usize);
+            let gone = self.residents.swap_remove(slot);
             if let Ok(entry) = self.index.find_entry(fixed_hash(&gone.key), |&at| at == slot) {
                 entry.remove();
             }
             let last = self.residents.len() as u32;
             if slot < last {
-                let hash = fixed_hash(&self.residents[slot as usize].key);
+                let hash = fixed_hash(&self.residents[slot].key);
                 if let Some(at) = self.index.find_mut(hash, |&at| at == last) {
                     *at = slot;
                 }
@@ -177,11 +175,10 @@ impl<A: Agent> Agency<A> {
         }
         let words = self.residents.len().div_ceil(64);
         self.marks.truncate(words);
-        if self.residents.len() < self.residents.capacity() / 2 {
-            self.residents.shrink_to(self.residents.len() + self.residents.len() / 8);
+        if self.residents.len() < self.index.capacity() / 4 {
             self.marks.shrink_to_fit();
             let residents = &self.residents;
-            self.index.shrink_to_fit(|&slot| fixed_hash(&residents[slot as usize].key));
+            self.index.shrink_to_fit(|&slot| fixed_hash(&residents[slot].key));
         }
     }
 }
