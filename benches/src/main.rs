@@ -5,6 +5,7 @@ mod latency;
 mod live;
 mod memory;
 mod process;
+mod pulsar;
 mod random;
 mod report;
 mod w1;
@@ -30,6 +31,8 @@ enum Bench {
     Memory(memory::Options),
     /// From when an event is due to its change at the sink, at fixed rates; and what an idle job costs.
     Latency(latency::Options),
+    /// A backlog and latency on a real Apache Pulsar, against pulsar-perf. Needs Java 17 and, the first time, Maven.
+    Pulsar(pulsar::Options),
 }
 
 fn main() {
@@ -38,6 +41,13 @@ fn main() {
         Bench::W1(options) => Some(w1::run(&options)),
         Bench::Memory(options) => memory::run(&options),
         Bench::Latency(options) => Some(latency::run(&options)),
+        Bench::Pulsar(options) => match pulsar::run(&options) {
+            Ok(report) => Some(report),
+            Err(error) => {
+                eprintln!("nekton-benches: {error}");
+                std::process::exit(1);
+            }
+        },
     };
     if let Some(report) = report {
         report.print(arguments.json);

@@ -265,6 +265,11 @@ impl Sandbox {
         &self.options.folder
     }
 
+    /// The unpacked Apache Pulsar that it runs, with its tools in `bin`.
+    pub fn pulsar(&self) -> &Path {
+        self.broker.pulsar()
+    }
+
     /// The number of its process.
     pub fn pid(&self) -> u32 {
         self.broker.pid()
