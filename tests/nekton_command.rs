@@ -166,21 +166,40 @@ fn a_sandbox_goes_up_and_down_by_the_command() {
     assert!(said.contains(&format!("port {taken} of 127.0.0.1 is in use")), "{said}");
 
     let _down = Down(place);
-    let up = nekton(&["sandbox", "up", "--folder", place, "--port", &port, "--admin-port", &admin])
-        .output()
-        .unwrap();
+    let up =
+        ["sandbox", "up", "--folder", place, "--tls", "--token", "--port", &port, "--admin-port", &admin];
+    let up = nekton(&up).output().unwrap();
     assert!(text(&up.stderr).contains("starting Apache Pulsar"), "{}", text(&up.stderr));
     let said = prints(&up);
-    let topics = format!("--topics pulsar://127.0.0.1:{port}/public/default\n");
-    assert!(said.contains("is up,") && said.contains(&topics), "{said}");
-    let again = ran(&["sandbox", "up", "--folder", place]);
-    assert!(again.contains("is up already") && again.contains(&topics), "{again}");
+    let url = format!("pulsar+ssl://127.0.0.1:{port}/public/default");
+    assert!(said.contains("is up,") && said.contains(&format!("--topics {url} --pulsar-ca ")), "{said}");
+    let again = ran(&["sandbox", "up", "--folder", place, "--tls", "--token"]);
+    assert!(again.contains("is up already") && again.contains(&url), "{again}");
     let status: Value =
         serde_json::from_str(&ran(&["sandbox", "status", "--folder", place, "--json"])).unwrap();
-    assert_eq!((&status["healthy"], &status["token"]), (&Value::from(true), &Value::from(false)));
-    let tls = refused(&["sandbox", "up", "--folder", place, "--tls"]);
-    assert!(tls.contains("a sandbox with other TLS runs"), "{tls}");
-    assert!(refused(&["sandbox", "token", "--folder", place]).contains("needs no token"));
+    assert_eq!((&status["healthy"], &status["topics"]), (&Value::from(true), &Value::from(url)));
+    let other = refused(&["sandbox", "up", "--folder", place]);
+    assert!(other.contains("a sandbox with other TLS runs"), "{other}");
+    assert_eq!(ran(&["sandbox", "token", "--folder", place, "guest"]).matches('.').count(), 2, "a JWT");
+
+    // The flags that it prints are those that work.
+    let tail =
+        said.lines().find_map(|line| line.trim().strip_prefix("look into a topic     nekton ")).unwrap();
+    let with = |verb: &str, more: &[&str]| -> Vec<String> {
+        let flags = tail.replacen("tail", verb, 1).replace("/NAME ", "/readings ");
+        flags.split(' ').chain(more.iter().copied()).map(str::to_owned).collect()
+    };
+    let lines: String = (0..100).map(|n| format!("{{\"k\":{},\"n\":{n}}}\n", n % 7)).collect();
+    let publish = with("publish", &["--partitions", "3", "--key-field", "k"]);
+    prints(&given(&publish.iter().map(String::as_str).collect::<Vec<_>>(), &lines));
+    let tail = with("tail", &["--until-end", "--json"]);
+    let records = ran(&tail.iter().map(String::as_str).collect::<Vec<_>>());
+    let mut seen: Vec<Value> = records.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    seen.sort_by_key(|record| record["value"]["n"].as_u64());
+    assert_eq!(seen.len(), 100);
+    assert!(
+        (0..).zip(&seen).all(|(n, record)| record["value"]["n"] == n && record["key"] == (n % 7).to_string())
+    );
 
     assert!(ran(&["sandbox", "down", "--folder", place]).contains("is down"));
     assert!(refused(&["sandbox", "down", "--folder", place]).contains("no sandbox is running"));

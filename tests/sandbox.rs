@@ -118,24 +118,32 @@ fn a_port_in_use_is_named_before_anything_is_started() {
 #[test]
 #[ignore = "a part of another test"]
 fn a_process_with_a_sandbox() {
-    let Some(folder) = std::env::var_os("NEKTON_TEST_SANDBOX") else { return };
-    let _ = Sandbox::up(&options(Path::new(&folder)), &mut |_| {});
+    if std::env::var_os("NEKTON_TEST_SANDBOX").is_some() {
+        let _ = Sandbox::up(&Options::temporary().unwrap(), &mut |_| {});
+    }
 }
 
 #[test]
 fn a_sandbox_of_a_process_ends_when_that_is_killed() {
     let folder = tempfile::tempdir().unwrap();
+    let temporary = folder.path().join("temporary");
+    std::fs::create_dir(&temporary).unwrap();
     let mut process = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "a_process_with_a_sandbox", "--ignored"])
-        .env("NEKTON_TEST_SANDBOX", folder.path())
+        .env("NEKTON_TEST_SANDBOX", "yes")
+        .env("TMPDIR", &temporary)
         .stdout(Stdio::null())
         .spawn()
         .unwrap();
-    let running = || Sandbox::find(folder.path()).unwrap().is_some();
-    eventually("it starts", running);
+    let made = || std::fs::read_dir(&temporary).unwrap().next().map(|made| made.unwrap().path());
+    eventually("it starts", || made().is_some_and(|made| Sandbox::find(&made).unwrap().is_some()));
+    let pid = Sandbox::find(&made().unwrap()).unwrap().unwrap().pid();
     process.kill().unwrap();
     process.wait().unwrap();
-    eventually("it ends", || !running());
+    eventually("its folder is deleted", || made().is_none());
+    // Gone, or at most a zombie, which has no command line.
+    let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    assert!(line.is_empty(), "its broker has ended");
 }
 
 fn eventually(what: &str, holds: impl Fn() -> bool) {

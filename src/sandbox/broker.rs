@@ -26,6 +26,8 @@ pub(super) struct Broker {
     pid: u32,
     child: Option<Child>,
     watcher: Option<Child>,
+    /// Whether the folder goes with it.
+    temporary: bool,
     /// Where in the log this process began.
     log_from: u64,
 }
@@ -69,17 +71,19 @@ impl Broker {
         let pid = child.id();
         let watcher = match options.life {
             Life::UntilDown => None,
-            Life::ThisProcess => Some(watcher(pid)?),
+            Life::ThisProcess => Some(watcher(pid, options.temporary.then_some(folder))?),
         };
+        let temporary = options.temporary;
         let (folder, pulsar) = (folder.clone(), pulsar.to_owned());
-        Ok(Broker { folder, pulsar, pid, child: Some(child), watcher, log_from })
+        Ok(Broker { folder, pulsar, pid, child: Some(child), watcher, temporary, log_from })
     }
 
     /// The broker with this process number, if it is running and is this folder's.
     pub(super) fn running(folder: &Path, pid: u32) -> Option<Self> {
         let log_from = std::fs::metadata(log_of(folder)).map_or(0, |meta| meta.len());
         let (folder, pulsar) = (folder.to_owned(), PathBuf::new());
-        let mut found = Broker { folder, pulsar, pid, child: None, watcher: None, log_from };
+        let mut found =
+            Broker { folder, pulsar, pid, child: None, watcher: None, temporary: false, log_from };
         found.alive().then_some(found)
     }
 
@@ -173,6 +177,9 @@ impl Drop for Broker {
         if self.watcher.is_some() {
             // Nobody is left to be told of a failure.
             let _ = self.end(false);
+            if self.temporary {
+                let _ = std::fs::remove_dir_all(&self.folder);
+            }
         }
     }
 }
@@ -188,10 +195,21 @@ fn read_from(path: &Path, from: u64) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// Kills the broker when this process has ended, however it did: its end of the pipe is closed then.
-fn watcher(pid: u32) -> Result<Child> {
+/// Kills the broker when this process has ended, however it did: its end of the pipe is closed then. Deletes a folder
+/// that is temporary.
+fn watcher(pid: u32, temporary: Option<&Path>) -> Result<Child> {
+    const SCRIPT: &str = r#"
+        cat >/dev/null
+        kill -9 "$1"
+        if [ -n "$2" ]; then
+            # Until it is gone, files come up; a zombie that nobody reaps looks as if it never went.
+            tries=50
+            while kill -0 "$1" 2>/dev/null && [ "$tries" -gt 0 ]; do sleep 0.1; tries=$((tries - 1)); done
+            rm -rf "$2"
+        fi"#;
     let mut command = Command::new("sh");
-    command.args(["-c", "cat >/dev/null; kill -9 \"$1\"", "nekton-sandbox-watcher"]).arg(pid.to_string());
+    command.args(["-c", SCRIPT, "nekton-sandbox-watcher", &pid.to_string()]);
+    command.arg(temporary.unwrap_or(Path::new("")));
     command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
     #[cfg(unix)]
     std::os::unix::process::CommandExt::process_group(&mut command, 0);

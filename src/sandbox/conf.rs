@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use nekton_engine::{Error, Result};
 
-use super::security::Security;
+use super::security::{ADMIN, Security};
 use super::{Options, Ports};
 
 /// The log goes to one file that is rolled, so that it does not fill a disk.
@@ -93,11 +93,11 @@ fn settings(ports: &Ports, security: &Security) -> Settings {
         settings.insert("tlsCertificateFilePath", tls.certificate.display().to_string());
         settings.insert("tlsKeyFilePath", tls.key.display().to_string());
     }
-    if let (Some(key), Some(token)) = (security.token_key(), security.token_for("admin")) {
+    if let (Some(key), Some(token)) = (security.token_key(), security.token_for(ADMIN)) {
         for (setting, value) in [
             ("authenticationEnabled", "true"),
             ("authorizationEnabled", "true"),
-            ("superUserRoles", "admin"),
+            ("superUserRoles", ADMIN),
             (
                 "authenticationProviders",
                 "org.apache.pulsar.broker.authentication.AuthenticationProviderToken",

@@ -25,7 +25,8 @@ mod wait;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use nekton_engine::{Error, Kind, Result};
 
@@ -63,6 +64,8 @@ pub struct Options {
     pub life: Life,
     /// An unpacked Apache Pulsar to run instead of fetching one.
     pub pulsar: Option<PathBuf>,
+    /// Whether the folder goes with the broker.
+    temporary: bool,
 }
 
 impl Options {
@@ -77,7 +80,23 @@ impl Options {
             quick_start: false,
             life: Life::UntilDown,
             pulsar: None,
+            temporary: false,
         }
+    }
+
+    /// A sandbox for a test: it starts quickly, ends with this process, and its folder is a new one that is deleted then.
+    ///
+    /// # Errors
+    /// If the folder cannot be made.
+    pub fn temporary() -> Result<Self> {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
+        let folder =
+            std::env::temp_dir().join(format!("nekton-sandbox-{}-{number}-{since:x}", std::process::id()));
+        std::fs::create_dir(&folder)
+            .map_err(|error| Error::io(format!("making the folder {}", folder.display()), &error))?;
+        Ok(Options { quick_start: true, life: Life::ThisProcess, temporary: true, ..Self::new(folder) })
     }
 }
 
@@ -282,7 +301,12 @@ impl Sandbox {
 
     /// A token of the role `admin`, which may do everything, if clients need one.
     pub fn token(&self) -> Option<String> {
-        self.token_for("admin")
+        self.token_for(security::ADMIN)
+    }
+
+    /// The file with the token of the role `admin`, for programs: `--pulsar-token file:PATH`.
+    pub fn token_file(&self) -> Option<&Path> {
+        self.security.admin_token()
     }
 
     /// A token of a role, if clients need one. A role may do nothing until it is granted something.

@@ -10,6 +10,9 @@ use nekton_engine::{Error, Kind, Result};
 use ring::hmac;
 use ring::rand::{SecureRandom, SystemRandom};
 
+/// The role that may do everything.
+pub(super) const ADMIN: &str = "admin";
+
 /// What a sandbox has of keys. They are made once and stay in its folder.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Security {
@@ -26,8 +29,10 @@ pub(super) struct Tls {
 
 #[derive(Clone, Debug)]
 struct Token {
-    file: PathBuf,
+    key_file: PathBuf,
     key: hmac::Key,
+    /// Where the token of [`ADMIN`] is.
+    of_admin: PathBuf,
 }
 
 impl Security {
@@ -37,20 +42,24 @@ impl Security {
         if tls && !(Tls::at(&own).ca.is_file() && Tls::at(&own).key.is_file()) {
             Tls::at(&own).make()?;
         }
-        if token && !token_file(&own).is_file() {
+        if token && !key_file(&own).is_file() {
             let mut secret = [0; 32];
             SystemRandom::new()
                 .fill(&mut secret)
                 .map_err(|_| Error::new(Kind::Io, "the system gave no random bytes for a key"))?;
-            write_secret(&token_file(&own), &secret)?;
+            write_secret(&key_file(&own), &secret)?;
         }
-        Self::read(folder, tls, token)
+        let security = Self::read(folder, tls, token)?;
+        if let Some(token) = &security.token {
+            write_secret(&token.of_admin, token.issue(ADMIN).as_bytes())?;
+        }
+        Ok(security)
     }
 
     /// The keys of a sandbox that was started before.
     pub(super) fn read(folder: &Path, tls: bool, token: bool) -> Result<Self> {
         let own = own(folder);
-        let token = if token { Some(Token::read(token_file(&own))?) } else { None };
+        let token = if token { Some(Token::read(key_file(&own), token_file(&own))?) } else { None };
         Ok(Security { tls: tls.then(|| Tls::at(&own)), token })
     }
 
@@ -63,7 +72,11 @@ impl Security {
     }
 
     pub(super) fn token_key(&self) -> Option<&Path> {
-        self.token.as_ref().map(|token| token.file.as_path())
+        self.token.as_ref().map(|token| token.key_file.as_path())
+    }
+
+    pub(super) fn admin_token(&self) -> Option<&Path> {
+        self.token.as_ref().map(|token| token.of_admin.as_path())
     }
 
     pub(super) fn token_for(&self, role: &str) -> Option<String> {
@@ -75,8 +88,12 @@ fn own(folder: &Path) -> PathBuf {
     folder.join("security")
 }
 
-fn token_file(own: &Path) -> PathBuf {
+fn key_file(own: &Path) -> PathBuf {
     own.join("token.key")
+}
+
+fn token_file(own: &Path) -> PathBuf {
+    own.join("admin.token")
 }
 
 impl Tls {
@@ -136,10 +153,10 @@ fn pem(label: &str, der: &[u8]) -> String {
 }
 
 impl Token {
-    fn read(file: PathBuf) -> Result<Self> {
-        let secret = std::fs::read(&file)
-            .map_err(|error| Error::io(format!("reading the tokens' key {}", file.display()), &error))?;
-        Ok(Token { key: hmac::Key::new(hmac::HMAC_SHA256, &secret), file })
+    fn read(key_file: PathBuf, of_admin: PathBuf) -> Result<Self> {
+        let secret = std::fs::read(&key_file)
+            .map_err(|error| Error::io(format!("reading the tokens' key {}", key_file.display()), &error))?;
+        Ok(Token { key: hmac::Key::new(hmac::HMAC_SHA256, &secret), key_file, of_admin })
     }
 
     /// A JSON Web Token (RFC 7519) with the role as its subject, signed with HS256; it does not expire.
@@ -211,7 +228,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("key");
         std::fs::write(&file, b"0123456789abcdef0123456789abcdef").unwrap();
-        let token = Token::read(file).unwrap().issue("admin");
+        let token = Token::read(file, "unused".into()).unwrap().issue("admin");
         assert_eq!(
             token,
             "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJhZG1pbiJ9.0bxzb1SDWhnB92NzINxpHEYH5S-sdhp-eIIKOtGDgyg"

@@ -8,6 +8,8 @@ use nekton::{Error, Kind, Result};
 
 use crate::display::Display;
 
+const FOLDER: &str = "nekton-data/sandbox";
+
 #[derive(Subcommand)]
 pub(crate) enum Command {
     /// Start it, and wait until it works; the first time, fetch it with Maven (245 MB)
@@ -23,7 +25,7 @@ pub(crate) enum Command {
 #[derive(Args)]
 pub(crate) struct Place {
     /// The folder with its data, settings and logs; one folder is one sandbox
-    #[arg(long, value_name = "DIR", default_value = "nekton-data/sandbox")]
+    #[arg(long, value_name = "DIR", default_value = FOLDER)]
     folder: PathBuf,
 }
 
@@ -106,7 +108,7 @@ fn up(command: Up) -> Result<()> {
     println!(
         "Apache Pulsar {PULSAR_VERSION} is up{already}, as process {}, with its data in {}.\n",
         sandbox.pid(),
-        sandbox.folder().display()
+        path(sandbox.folder())
     );
     explain(&sandbox);
     Ok(())
@@ -114,27 +116,40 @@ fn up(command: Up) -> Result<()> {
 
 fn explain(sandbox: &Sandbox) {
     let topics = sandbox.topics_url();
-    println!("  run a program on it   cargo run -- --topics {topics}");
-    println!("  write to a topic      nekton topics publish {topics}/NAME");
-    println!("  look into a topic     nekton topics tail {topics}/NAME");
-    if let Some(ca) = sandbox.ca() {
-        println!("  certificate to trust  {}", ca.display());
-    }
-    if sandbox.token().is_some() {
-        println!("  token                 nekton sandbox token{}", folder_flag(sandbox.folder()));
-    }
+    let access = access(sandbox);
+    println!("  run a program on it   cargo run -- --topics {topics}{access}");
+    println!("  write to a topic      nekton topics publish {topics}/NAME{access}");
+    println!("  look into a topic     nekton topics tail {topics}/NAME{access}");
     println!("  administration        {}", sandbox.admin_url());
-    println!("  log                   {}", sandbox.log().display());
-    println!("  end it                nekton sandbox down{}", folder_flag(sandbox.folder()));
+    println!("  log                   {}", path(&sandbox.log()));
+    let default = Path::new(FOLDER).canonicalize().is_ok_and(|default| default == sandbox.folder());
+    let folder = if default { String::new() } else { format!(" --folder {}", path(sandbox.folder())) };
+    println!("  end it                nekton sandbox down{folder}");
 }
 
-/// What to add to a command that is about a sandbox elsewhere than in the default folder.
-fn folder_flag(folder: &Path) -> String {
-    let default = Path::new("nekton-data/sandbox").canonicalize();
-    if default.is_ok_and(|default| default == folder) {
-        return String::new();
+/// The flags by which programs get in, where it takes any.
+fn access(sandbox: &Sandbox) -> String {
+    let mut flags = String::new();
+    if let Some(ca) = sandbox.ca() {
+        flags.push_str(&format!(" --pulsar-ca {}", path(ca)));
     }
-    format!(" --folder '{}'", folder.display())
+    if let Some(token) = sandbox.token_file() {
+        flags.push_str(&format!(" --pulsar-token file:{}", path(token)));
+    }
+    let usual = if sandbox.ca().is_some() { 8443 } else { 8080 };
+    if sandbox.ports().admin != usual {
+        flags.push_str(&format!(" --pulsar-admin {}", sandbox.admin_url()));
+    }
+    flags
+}
+
+/// A path as one writes it in a shell, from the working folder if it is below.
+fn path(path: &Path) -> String {
+    let here = std::env::current_dir().ok();
+    let path = here.and_then(|here| path.strip_prefix(here).ok()).unwrap_or(path);
+    let text = path.display().to_string();
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+=:@%".contains(c);
+    if text.chars().all(plain) { text } else { format!("'{}'", text.replace('\'', "'\\''")) }
 }
 
 fn json(sandbox: &Sandbox, healthy: bool) -> serde_json::Value {
@@ -147,7 +162,7 @@ fn json(sandbox: &Sandbox, healthy: bool) -> serde_json::Value {
         "folder": sandbox.folder(),
         "log": sandbox.log(),
         "ca": sandbox.ca(),
-        "token": sandbox.token().is_some(),
+        "token_file": sandbox.token_file(),
     })
 }
 
