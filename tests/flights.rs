@@ -35,7 +35,8 @@ fn replay(folder: &Path, flags: &[&str]) -> String {
     let output = program().args(flags).args(["--topics", &topics]).output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{flags:?}: {said}");
-    assert_eq!(said, "", "{flags:?}");
+    let complaints = said.lines().filter(|line| !line.starts_with("published ")).count();
+    assert_eq!(complaints, 0, "{flags:?}: {said}");
     String::from_utf8(output.stdout).unwrap()
 }
 
