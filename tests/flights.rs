@@ -35,7 +35,8 @@ fn replay(folder: &Path, flags: &[&str]) -> String {
     let output = program().args(flags).args(["--topics", &topics]).output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{flags:?}: {said}");
-    assert_eq!(said, "", "{flags:?}");
+    let complaints = said.lines().filter(|line| !line.starts_with("published ")).count();
+    assert_eq!(complaints, 0, "{flags:?}: {said}");
     String::from_utf8(output.stdout).unwrap()
 }
 
@@ -222,11 +223,18 @@ fn a_replay_keeps_its_pace() {
 }
 
 /// An arrival by `sched_arr_time` and `arr_delay` shows the clock time that the table has, is never before the
-/// flight's departure and its time in the air, and never long after.
+/// flight's departure and its time in the air, and never long after. In the months in which clocks change.
 #[test]
 fn arrivals_are_where_the_table_has_them() {
+    assert_eq!(arrivals(3), (27_902, 0));
+    assert_eq!(arrivals(11), (26_971, 0));
+}
+
+/// How many flights of a month landed, and how many at another minute than the clock showed.
+fn arrivals(month: usize) -> (u32, u32) {
     let folder = tempfile::tempdir().unwrap();
-    replay(folder.path(), &["--publish-only", "--speed", "max", "--months", "12"]);
+    let months = format!("{month}..{month}");
+    replay(folder.path(), &["--publish-only", "--speed", "max", "--months", &months]);
     let mut happened: BTreeMap<(String, String, u64), BTreeMap<String, u64>> = BTreeMap::new();
     for partition in 0..4 {
         let path = folder.path().join(format!("flights/{partition}.jsonl"));
@@ -243,7 +251,7 @@ fn arrivals_are_where_the_table_has_them() {
         }
     }
     let (mut landed, mut other_clock) = (0, 0);
-    for row in rows(1..=12) {
+    for row in rows(month..=month) {
         let hour = minutes_since_1970(&row["time_hour"]);
         let scheduled = (hour + known(&row, "minute").unwrap() as u64) * 60_000;
         let flight = (format!("{}{}", row["carrier"], row["flight"]), row["origin"].clone(), scheduled);
@@ -261,7 +269,7 @@ fn arrivals_are_where_the_table_has_them() {
         landed += 1;
         other_clock += u32::from(arrival % 60 != known(&row, "arr_time").unwrap() as u64 % 100);
     }
-    assert_eq!((landed, other_clock), (327_346, 1), "one row contradicts itself");
+    (landed, other_clock)
 }
 
 /// Reads `2013-01-01T10:00:00Z`.

@@ -167,7 +167,13 @@ impl<D: Record> View<D> {
                 // Keeps the port, which never carries data.
                 let _ = &progress_output;
                 input.for_each(|capability, updates| {
-                    pending.entry(*capability.time()).or_default().append(updates);
+                    // Differential's operators may send the updates of several times under the earliest of them.
+                    if updates.iter().all(|(_, time, _)| time == capability.time()) {
+                        pending.entry(*capability.time()).or_default().append(updates);
+                    }
+                    for update in updates.drain(..) {
+                        pending.entry(update.1).or_default().push(update);
+                    }
                 });
                 let Some(view) = &view else { return };
                 let frontier = first(&frontiers[0]).unwrap_or(Time::MAX);

@@ -8,7 +8,8 @@ use std::time::Duration;
 use common::{Memory, eventually};
 use nekton_engine::connect::Position;
 use nekton_engine::{
-    Agent, Context, Flow, JobConfig, Kind, OnBadInput, Stop, Summary, changes, diffs, keyed, run, upsert,
+    Agent, Block, Context, Flow, JobConfig, Kind, OnBadInput, Order, Script, Stop, Summary, changes, diffs,
+    keyed, run, upsert,
 };
 use serde::{Deserialize, Serialize};
 
@@ -119,6 +120,34 @@ fn every_envelope_says_what_changed() {
             memory.lines("keyed").into_iter().filter(|(_, key, _)| key.as_deref() == Some("\"a\"")).collect();
         assert_eq!(of_a.len(), 2);
         assert!(of_a[0].2.as_ref().unwrap().contains(":1"), "a key's events stay in order");
+    }
+}
+
+/// Differential's operators work on several times at once when they come fast: their changes must leave at
+/// their own times all the same, together with those of collections that went another way.
+#[test]
+fn what_is_derived_leaves_at_the_time_of_what_it_is_derived_from() {
+    for workers in 1..=3 {
+        let memory = Memory::default();
+        start(job(workers), &memory, |flow| {
+            let readings = flow.feed("script", |worker, _, _| {
+                let count = if worker == 0 { 500 } else { 0 };
+                Script::new((1..=count).map(|n: u64| {
+                    let position = Position { entry: n, ..Position::default() };
+                    let events = vec![Reading { sensor: format!("s{}", n % 7), value: n as i64 }];
+                    (n * 10, vec![Block { order: Order { source: 0, partition: 0, position }, events }])
+                }))
+            });
+            let sensors = readings.agents::<Sensor>("sensors", |reading| reading.sensor.clone());
+            let sums = sensors.views().reduce(|_, values, sum| sum.push((*values[0].0, 1)));
+            flow.sink("direct", upsert(&sensors.views()));
+            flow.sink("derived", upsert(&sums));
+        })
+        .unwrap();
+        let (direct, derived) = (memory.lines("direct"), memory.lines("derived"));
+        assert_eq!((direct.len(), derived.len()), (500, 500), "on {workers} workers");
+        let other = direct.iter().zip(&derived).find(|(direct, derived)| direct != derived);
+        assert_eq!(other, None, "on {workers} workers");
     }
 }
 

@@ -89,6 +89,7 @@ impl<'s, D: Key> Output<'s> for Diffs<&VecCollection<'s, Time, D, isize>> {
         let encoder = Encoder {
             envelope: Envelope::Diffs,
             schema: schema::diffs::<D>(),
+            time: |(_, time, _), _| *time,
             place: Rc::new(|(data, _, _): &(D, Time, isize), partitions| place(fixed_hash(data), partitions)),
             encode: Box::new(|time, updates, messages| {
                 let mut records: Vec<(D, isize)> = updates.into_iter().map(|(d, _, r)| (d, r)).collect();
@@ -107,6 +108,7 @@ impl<'s, E: Event> Output<'s> for &Events<'s, E> {
         let encoder = Encoder {
             envelope: Envelope::Events,
             schema: schema::of::<E>(),
+            time: |_, time| time,
             place: Rc::new(|block: &Block<E>, partitions| block.order.partition % partitions),
             encode: Box::new(|_, mut blocks: Vec<Block<E>>, messages| {
                 blocks.sort_by_key(|block| block.order);
@@ -126,6 +128,7 @@ impl<'s, E: Event, K: Key, F: Fn(&E) -> K + 'static> Output<'s> for Keyed<'s, E,
         let encoder = Encoder {
             envelope: Envelope::Events,
             schema: schema::of::<E>(),
+            time: |_, time| time,
             place: Rc::new(|(_, _, (key, _)): &Placed<K, E>, partitions| place(fixed_hash(key), partitions)),
             encode: Box::new(|_, mut events: Vec<Placed<K, E>>, messages| {
                 events.sort_by_key(|(order, index, _)| (*order, *index));
@@ -168,6 +171,7 @@ fn pairs<'s, K: Key, V: Record>(
     let encoder = Encoder {
         envelope,
         schema,
+        time: |(_, time, _), _| *time,
         place: Rc::new(|((key, _), _, _): &((K, V), Time, isize), partitions| {
             place(fixed_hash(key), partitions)
         }),

@@ -25,6 +25,8 @@ type Encode<D> = Box<dyn FnMut(Time, Vec<D>, &mut Vec<Message>) -> Result<()>>;
 pub(crate) struct Encoder<D> {
     pub(crate) envelope: Envelope,
     pub(crate) schema: Option<String>,
+    /// The time of an update that came under a capability for the time given.
+    pub(crate) time: fn(&D, Time) -> Time,
     /// The partition of an update, below the number given.
     pub(crate) place: Rc<dyn Fn(&D, PartitionId) -> PartitionId>,
     pub(crate) encode: Encode<D>,
@@ -91,7 +93,7 @@ pub(crate) fn sink<'s, D: ExchangeData>(
         partitions.push(Partition { number, writer, updates: Vec::new() });
     }
 
-    let shared = shared.clone();
+    let (shared, time_of) = (shared.clone(), encoder.time);
     builder.build(move |_capabilities| {
         let mut pending: BTreeMap<Time, (Capability<Time>, Vec<D>)> = BTreeMap::new();
         let mut outstanding: VecDeque<Outstanding> = VecDeque::new();
@@ -100,12 +102,23 @@ pub(crate) fn sink<'s, D: ExchangeData>(
         let _progress_output = progress_output;
         move |frontiers| {
             input.for_each(|capability, updates| {
-                let (_, held) =
-                    pending.entry(*capability.time()).or_insert_with(|| (capability.retain(0), Vec::new()));
-                if held.is_empty() {
-                    std::mem::swap(held, updates);
-                } else {
-                    held.append(updates);
+                let earliest = *capability.time();
+                // Differential's operators may send the updates of several times under the earliest of them.
+                if updates.iter().all(|update| time_of(update, earliest) == earliest) {
+                    let (_, held) =
+                        pending.entry(earliest).or_insert_with(|| (capability.retain(0), Vec::new()));
+                    if held.is_empty() {
+                        std::mem::swap(held, updates);
+                    } else {
+                        held.append(updates);
+                    }
+                    return;
+                }
+                for update in updates.drain(..) {
+                    let time = time_of(&update, earliest);
+                    let held =
+                        pending.entry(time).or_insert_with(|| (capability.delayed(&time, 0), Vec::new()));
+                    held.1.push(update);
                 }
             });
             if shared.failed() {
