@@ -355,7 +355,8 @@ pub fn run(options: &Options) -> Result<Report> {
     let folder = tempfile::tempdir().map_err(|error| nekton::Error::io("a folder for the broker", &error))?;
     let mut settings = SandboxOptions::new(Path::new(folder.path()));
     settings.life = Life::ThisProcess;
-    let sandbox = Sandbox::up(&settings, &mut |step| eprintln!("{step}"))?;
+    eprintln!("starting Apache Pulsar {}", nekton::sandbox::PULSAR_VERSION);
+    let sandbox = Sandbox::up(&settings, &mut |_| {})?;
     let base = sandbox.topics_url();
     let (status, answer) = sandbox.admin(
         "PUT",

@@ -526,6 +526,9 @@ impl Consumer {
             (Some(last), Some(received)) => last > received,
         };
         let lag = if behind { self.backlog(granted).await? } else { Some(0) };
+        if let Some(lag @ 1..) = lag {
+            tracing::info!(topic = self.topic(), lag, "behind the end of the partition, in records");
+        }
         self.queue.state().lag = lag;
         Ok(behind)
     }

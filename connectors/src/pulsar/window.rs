@@ -14,7 +14,7 @@ use super::batch::{self, Compression};
 const MOST_MESSAGES: usize = 1_000;
 /// About the most bytes of an entry, uncompressed, if it has more than one message.
 const MOST_BYTES: usize = 128 << 10;
-/// Entries on their way at once: four times more or less was slower (see `docs/decisions`).
+/// Entries on their way at once: four times more or less was slower (see `docs/decisions/0001-own-pulsar-protocol-layer.md`).
 const IN_FLIGHT: usize = 16;
 /// A sequence id is a time and, in the lowest bits, an index.
 const INDEX_BITS: u32 = 20;
