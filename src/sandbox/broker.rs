@@ -91,6 +91,11 @@ impl Broker {
         self.pid
     }
 
+    /// Whether this process started it.
+    pub(super) fn is_ours(&self) -> bool {
+        self.child.is_some()
+    }
+
     pub(super) fn pulsar(&self) -> &Path {
         &self.pulsar
     }
