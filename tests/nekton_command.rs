@@ -197,9 +197,10 @@ fn a_sandbox_goes_up_and_down_by_the_command() {
     let mut seen: Vec<Value> = records.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     seen.sort_by_key(|record| record["value"]["n"].as_u64());
     assert_eq!(seen.len(), 100);
-    assert!(
-        (0..).zip(&seen).all(|(n, record)| record["value"]["n"] == n && record["key"] == (n % 7).to_string())
-    );
+    for (n, record) in (0..).zip(&seen) {
+        let key = (n % 7).to_string();
+        assert!(record["value"]["n"] == n && record["key"] == key.as_str(), "{record}");
+    }
 
     assert!(ran(&["sandbox", "down", "--folder", place]).contains("is down"));
     assert!(refused(&["sandbox", "down", "--folder", place]).contains("no sandbox is running"));
@@ -216,6 +217,20 @@ impl Drop for Down<'_> {
     fn drop(&mut self) {
         let _ = nekton(&["sandbox", "down", "--folder", self.0]).output();
     }
+}
+
+#[test]
+fn a_new_program_in_a_workspace_is_not_taken_for_a_part_of_it() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("Cargo.toml"), "[workspace]\nmembers = []\n").unwrap();
+    let program = folder.path().join("house");
+    ran(&["new", program.to_str().unwrap()]);
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args(["metadata", "--format-version", "1", "--no-deps", "--offline"]).current_dir(&program);
+    let metadata: Value = serde_json::from_str(&prints(&cargo.output().unwrap())).unwrap();
+    assert_eq!(metadata["packages"][0]["name"], "house");
+    let manifest = std::fs::read_to_string(program.join("Cargo.toml")).unwrap();
+    assert!(!manifest.contains("{{"), "every blank is filled: {manifest}");
 }
 
 /// The program is built with what this test was built with, so that little has to be compiled anew.

@@ -7,8 +7,6 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use nekton_engine::{Error, Kind, Result};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
 
 use super::conf::{self, Conf};
 use super::java::Java;
@@ -91,6 +89,11 @@ impl Broker {
         self.pid
     }
 
+    /// Whether this process started it.
+    pub(super) fn is_ours(&self) -> bool {
+        self.child.is_some()
+    }
+
     pub(super) fn pulsar(&self) -> &Path {
         &self.pulsar
     }
@@ -106,11 +109,11 @@ impl Broker {
     /// Ends it, at once or as an operator would, and waits until it is gone. Nothing to do if it is gone.
     pub(super) fn end(&mut self, gently: bool) -> Result<()> {
         if gently && self.alive() {
-            self.signal(Signal::SIGTERM)?;
+            self.signal(true)?;
             self.gone_within(END);
         }
         if self.alive() {
-            self.signal(Signal::SIGKILL)?;
+            self.signal(false)?;
             if !self.gone_within(END) {
                 return Err(Error::new(
                     Kind::Unavailable,
@@ -137,16 +140,10 @@ impl Broker {
         true
     }
 
-    fn signal(&self, signal: Signal) -> Result<()> {
-        let failed = |error: nix::Error| {
+    fn signal(&self, gently: bool) -> Result<()> {
+        send_end(self.pid, gently).map_err(|error| {
             Error::new(Kind::Denied, format!("ending the broker with process number {}: {error}", self.pid))
-        };
-        let pid = i32::try_from(self.pid).map_err(|_| failed(nix::Error::ESRCH))?;
-        match kill(Pid::from_raw(pid), signal) {
-            // It was faster.
-            Ok(()) | Err(nix::Error::ESRCH) => Ok(()),
-            Err(error) => Err(failed(error)),
-        }
+        })
     }
 
     /// What this process wrote to its log, at most the last `most` bytes of it.
@@ -170,6 +167,24 @@ impl Broker {
         let last = &lines[lines.len().saturating_sub(6)..];
         last.iter().map(|line| line.chars().take(300).collect()).collect::<Vec<String>>().join("\n")
     }
+}
+
+/// Asks a process to end, or ends it. It may have been faster.
+#[cfg(unix)]
+fn send_end(pid: u32, gently: bool) -> std::io::Result<()> {
+    use nix::sys::signal::{Signal, kill};
+    let pid = i32::try_from(pid).map_err(std::io::Error::other)?;
+    let signal = if gently { Signal::SIGTERM } else { Signal::SIGKILL };
+    match kill(nix::unistd::Pid::from_raw(pid), signal) {
+        Ok(()) | Err(nix::Error::ESRCH) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Windows knows no gentle end of a process without a window.
+#[cfg(not(unix))]
+fn send_end(pid: u32, _gently: bool) -> std::io::Result<()> {
+    Command::new("taskkill").args(["/F", "/PID", &pid.to_string()]).output().map(drop)
 }
 
 impl Drop for Broker {

@@ -1,6 +1,7 @@
 //! Where a sandbox listens.
 
 use std::net::{Ipv4Addr, TcpListener};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use nekton_engine::{Error, Kind, Result};
 use serde::{Deserialize, Serialize};
@@ -90,11 +91,13 @@ fn no_port() -> Error {
     )
 }
 
-/// Free ports, each once. Where they begin differs between processes, so that two that look at the same moment
-/// hardly find the same.
+/// Free ports, each once. Where they begin differs between processes and between calls, so that sandboxes that start
+/// at the same moment hardly choose the same.
 fn free_ports() -> impl Iterator<Item = u16> {
+    static CALLS: AtomicU32 = AtomicU32::new(0);
+    let calls = CALLS.fetch_add(1, Ordering::Relaxed);
     let count = u32::from(FREE.end - FREE.start);
-    let begin = std::process::id().wrapping_mul(7_919) % count;
+    let begin = std::process::id().wrapping_mul(7_919).wrapping_add(calls.wrapping_mul(101)) % count;
     (0..count).map(move |step| FREE.start + ((begin + step) % count) as u16).filter(|port| is_free(*port))
 }
 
@@ -104,6 +107,8 @@ fn is_free(port: u16) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     #[test]
@@ -114,10 +119,14 @@ mod tests {
         assert_eq!(refused.kind(), Kind::Conflict);
         assert!(refused.to_string().contains(&format!("port {port} of 127.0.0.1 is in use")), "{refused}");
 
-        let first = Ports::free(true).unwrap();
-        let _held = TcpListener::bind((Ipv4Addr::LOCALHOST, first.broker)).unwrap();
-        let second = Ports::free(true).unwrap();
-        assert_ne!(first.broker, second.broker);
-        assert_ne!(second.broker, second.admin);
+        // None of them listens yet.
+        let given = [Ports::free(true).unwrap(), Ports::free(true).unwrap()];
+        let plain = given.map(|ports| ports.plain.unwrap());
+        let all: BTreeSet<u16> = given
+            .iter()
+            .zip(plain)
+            .flat_map(|(ports, plain)| [ports.broker, ports.admin, plain.broker, plain.admin])
+            .collect();
+        assert_eq!(all.len(), 8, "{all:?}");
     }
 }

@@ -44,11 +44,14 @@ pub(super) fn until_ready(
         if !broker.alive() {
             return Ok(if says_port_taken(&broker.log(LOG)) { Waited::PortTaken } else { Waited::Died });
         }
+        let log = broker.log(LOG);
         // First, since between two registrations it may well work for a moment.
-        if registrations(&broker.log(LOG)) >= TOO_OFTEN {
+        if registrations(&log) >= TOO_OFTEN {
             return Ok(Waited::LiveLocked);
         }
-        if works(port, token) {
+        // Who answers may be another broker that was faster to take the port, so this one must say it as well. Of one
+        // that was found running, the beginning of its log is not known.
+        if (says_ready(&log) || !broker.is_ours()) && works(port, token) {
             return Ok(Waited::Ready);
         }
         if Instant::now() > deadline {
@@ -68,6 +71,10 @@ fn works(port: u16, token: Option<&str>) -> bool {
 fn registrations(log: &str) -> usize {
     let registers = |line: &&str| line.contains("revalidated the lock on /ledgers/available/");
     log.lines().filter(registers).count()
+}
+
+fn says_ready(log: &str) -> bool {
+    log.contains("messaging service is ready")
 }
 
 fn says_port_taken(log: &str) -> bool {

@@ -3,12 +3,10 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
-use nekton::sandbox::{Life, Options, Sandbox};
+use nekton::sandbox::{Options, Sandbox};
 use nekton_connectors::pulsar::PulsarSettings;
 
 pub struct Broker {
-    /// Keeps the folder until the process ends.
-    _folder: tempfile::TempDir,
     base: String,
     admin: String,
     token: Option<String>,
@@ -31,9 +29,7 @@ pub fn fresh(name: &str) -> String {
 impl Broker {
     /// Starts a broker, with TLS and tokens if it is to be `secured`. It ends with this process.
     pub fn up(secured: bool) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let mut options = Options::new(folder.path());
-        options.life = Life::ThisProcess;
+        let mut options = Options::temporary().unwrap();
         (options.tls, options.token) = (secured, secured);
         let sandbox = Sandbox::up(&options, &mut |_| {}).unwrap();
         Broker {
@@ -42,7 +38,6 @@ impl Broker {
             token: sandbox.token(),
             ca: sandbox.ca().map(Into::into),
             sandbox: Mutex::new(sandbox),
-            _folder: folder,
         }
     }
 
