@@ -385,6 +385,22 @@ fn reading_from_the_latest_gets_what_comes_then() {
 }
 
 #[test]
+fn a_partition_that_comes_up_is_read_from_its_beginning_and_files_know_no_times() {
+    let folder = tempfile::tempdir().unwrap();
+    append(&folder.path().join("0.jsonl"), b"1\n");
+    let source = open_source(folder.path(), &FileSettings::default()).unwrap();
+    append(&folder.path().join("1.jsonl"), b"2\n3\n");
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while source.partitions() < 2 {
+        assert!(Instant::now() < deadline);
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    assert_eq!(Reading::of(&source, 1, Start::Latest).count(2).len(), 2);
+    let error = source.open(0, Start::PublishedAt(1), Bell::default().waker()).err().unwrap();
+    assert!(error.to_string().contains("on Pulsar only"), "{error}");
+}
+
+#[test]
 fn two_gzip_members_are_one_file() {
     let folder = tempfile::tempdir().unwrap();
     for (name, first, second) in [

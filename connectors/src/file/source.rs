@@ -17,6 +17,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(250);
 pub(super) struct FileSource {
     path: PathBuf,
     settings: FileSettings,
+    /// How many partitions there were when the topic was opened.
+    at_first: PartitionId,
     known: Arc<Mutex<Known>>,
     /// Ends the thread that looks for new partitions.
     gone: Arc<AtomicBool>,
@@ -34,6 +36,7 @@ impl FileSource {
             _ => Error::io(format!("reading the topic {}", path.display()), &error),
         })?;
         let files = if meta.is_dir() { partitions(path)? } else { vec![path.to_owned()] };
+        let at_first = files.len() as PartitionId;
         let known = Arc::new(Mutex::new(Known { files, wakers: Vec::new() }));
         let gone = Arc::new(AtomicBool::new(false));
         if meta.is_dir() {
@@ -48,7 +51,7 @@ impl FileSource {
                 })
                 .map_err(|error| Error::io("starting a thread", &error))?;
         }
-        Ok(FileSource { path: path.to_owned(), settings: settings.clone(), known, gone })
+        Ok(FileSource { path: path.to_owned(), settings: settings.clone(), at_first, known, gone })
     }
 }
 
@@ -83,6 +86,18 @@ impl Source for FileSource {
         let file = known.files.get(partition as usize).cloned().ok_or_else(|| {
             Error::new(Kind::Missing, format!("{} has no partition {partition}", self.describe()))
         })?;
+        let start = match start {
+            // What stands in a file that came up later was written after this job's start.
+            Start::Latest if partition >= self.at_first => Start::Earliest,
+            Start::PublishedAt(_) => {
+                let why = "files do not say when a record was written";
+                return Err(Error::config(format!(
+                    "{}: --start with a time works on Pulsar only: {why}",
+                    self.describe()
+                )));
+            }
+            start => start,
+        };
         Ok(Box::new(FileReader::open(file, start, &self.settings, waker)?))
     }
 
