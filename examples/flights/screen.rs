@@ -134,13 +134,17 @@ impl<'a> Screen<'a> {
                 continue;
             };
             if self.live {
-                let frame = self.frame(&shown, replay.map(Replay::events));
+                let mut frame = self.frame(&shown, replay.map(Replay::events));
+                while last && frame.last().is_some_and(String::is_empty) {
+                    frame.pop();
+                }
                 // Up to where the last frame began, and over it line by line: nothing flickers.
                 let mut text = if drawn > 0 { format!("\x1b[{drawn}A") } else { String::new() };
                 drawn = frame.len();
                 for line in frame {
                     let _ = writeln!(text, "\r{line}\x1b[K");
                 }
+                text.push_str("\x1b[J");
                 put(&text);
             } else if said.elapsed() >= LINE && shown.events > 0 && !last {
                 said = Instant::now();
