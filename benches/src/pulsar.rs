@@ -12,7 +12,8 @@ use std::thread::{sleep, spawn};
 use std::time::{Duration, Instant};
 
 use nekton::connect::{
-    Envelope, Message, PartitionReader, PartitionWriter, Sink, SinkSettings, Source, Start, Topics, Waker, WriteBatch,
+    Envelope, Message, PartitionReader, PartitionWriter, Sink, SinkSettings, Source, Start, Topics, Waker,
+    WriteBatch,
 };
 use nekton::sandbox::{Life, Options as SandboxOptions, Sandbox};
 use nekton::{Agent, Context, Flow, JobConfig, Result, changes, engine::run as run_job, upsert};
@@ -89,7 +90,11 @@ fn waker() -> (Waker, Receiver<()>) {
 }
 
 /// Writers of all partitions.
-fn writers(topics: &OnPulsar, topic: &str, partitions: u32) -> Result<Vec<(Box<dyn PartitionWriter>, Receiver<()>)>> {
+fn writers(
+    topics: &OnPulsar,
+    topic: &str,
+    partitions: u32,
+) -> Result<Vec<(Box<dyn PartitionWriter>, Receiver<()>)>> {
     let settings = SinkSettings { envelope: Envelope::Events, schema: None, partitions };
     let sink = topics.sink(topic, &settings)?;
     let open = |partition| {
@@ -260,7 +265,8 @@ fn latencies(base: &str, rate: u64, options: &Options) -> Result<Vec<u64>> {
         })
     });
 
-    let receiving = OnPulsar::new(base, PulsarSettings { durable: false, ..PulsarSettings::new("receiver") })?;
+    let receiving =
+        OnPulsar::new(base, PulsarSettings { durable: false, ..PulsarSettings::new("receiver") })?;
     let deadline = Instant::now() + PATIENCE;
     let source = loop {
         match receiving.source(&output) {
