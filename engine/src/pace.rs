@@ -33,7 +33,7 @@ use std::sync::Arc;
 /// The most epochs of one worker that are on their way from its sources to the sinks.
 pub const MAX_IN_FLIGHT: usize = 6;
 
-/// The shortest time between two epochs of one worker.
+/// The time between two epochs of one worker, on the average at least.
 const EPOCH: Duration = Duration::from_millis(1);
 
 /// The pace of one worker.
@@ -45,8 +45,9 @@ pub(crate) struct Pace {
     asked: Cell<Time>,
     /// The open epoch's time, once something was stamped with it.
     stamped: Cell<Option<Time>>,
-    /// When the last epoch was opened.
-    opened: Cell<Option<Instant>>,
+    /// When the next epoch may be opened. What one was late by, the next one may be early: timers
+    /// are always a little late, and delays must not add up where an event comes every millisecond.
+    next: Cell<Option<Instant>>,
     /// Closed times on their way.
     in_flight: RefCell<VecDeque<Time>>,
     /// All before this time has arrived everywhere; `None` when nothing will ever follow.
@@ -66,7 +67,7 @@ impl Pace {
             open: Cell::new(0),
             asked: Cell::new(0),
             stamped: Cell::new(None),
-            opened: Cell::new(None),
+            next: Cell::new(None),
             in_flight: RefCell::default(),
             arrived: Cell::new(Some(0)),
             tick: Cell::new(None),
@@ -105,10 +106,10 @@ impl Pace {
         if self.in_flight.borrow().len() >= MAX_IN_FLIGHT {
             return Err(None);
         }
-        if let Some(opened) = self.opened.get() {
-            let since = opened.elapsed();
-            if since < EPOCH {
-                return Err(Some(EPOCH - since));
+        if let Some(next) = self.next.get() {
+            let wait = next.saturating_duration_since(Instant::now());
+            if !wait.is_zero() {
+                return Err(Some(wait));
             }
         }
         Ok(self.open.get().max(now()))
@@ -118,7 +119,9 @@ impl Pace {
     pub(crate) fn stamp(&self, time: Time) {
         if self.stamped.get().is_none() {
             self.stamped.set(Some(time));
-            self.opened.set(Some(Instant::now()));
+            let now = Instant::now();
+            let in_time = |next: &Instant| now.saturating_duration_since(*next) < EPOCH;
+            self.next.set(Some(self.next.get().filter(in_time).unwrap_or(now) + EPOCH));
             self.shared.counters.epochs.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         }
     }
