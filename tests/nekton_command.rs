@@ -135,6 +135,36 @@ fn a_tail_follows_what_is_published_and_ends_quietly_when_nobody_reads_it() {
 }
 
 #[test]
+fn ctrl_c_ends_a_publisher_as_the_end_of_its_input_does() {
+    let folder = tempfile::tempdir().unwrap();
+    let topic = url(&folder.path().join("typed"));
+    let mut publish = nekton(&["topics", "publish", &topic]).stdin(Stdio::piped()).spawn().unwrap();
+    let mut input = publish.stdin.take().unwrap();
+    input.write_all(b"typed\nhalf a li").unwrap();
+    // The line is there, so the signal is handled by now.
+    assert_eq!(tail_when_there(&topic), "typed\n");
+    let signalled = Command::new("kill").args(["-INT", &publish.id().to_string()]).status().unwrap();
+    assert!(signalled.success());
+    let ended = publish.wait_with_output().unwrap();
+    assert!(text(&ended.stderr).contains("published 1 records"), "{}", text(&ended.stderr));
+    prints(&ended);
+    assert_eq!(ran(&["topics", "tail", &topic, "--count", "1"]), "typed\n");
+}
+
+/// The first record of a topic that is being made.
+fn tail_when_there(topic: &str) -> String {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    loop {
+        let output = nekton(&["topics", "tail", topic, "--count", "1"]).output().unwrap();
+        if output.status.success() {
+            return text(&output.stdout);
+        }
+        assert!(Instant::now() < deadline, "{}", text(&output.stderr));
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
 fn wrong_commands_are_refused_in_a_sentence() {
     let folder = tempfile::tempdir().unwrap();
     let nowhere = folder.path().join("nowhere");

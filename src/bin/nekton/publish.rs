@@ -113,8 +113,9 @@ impl Publisher {
         let count = self.partitions.len();
         let (key, place) = match key_field {
             None => {
-                self.next = (self.next + 1) % count;
-                (None, self.next)
+                let place = self.next;
+                self.next = (place + 1) % count;
+                (None, place)
             }
             Some(field) => {
                 let (text, hash) = key(&line, field)?;
