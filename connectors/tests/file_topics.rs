@@ -306,23 +306,21 @@ fn reading_to_the_end_takes_a_last_line_without_its_line_end() {
 fn there_is_no_end_while_somebody_writes() {
     let folder = tempfile::tempdir().unwrap();
     let mut writer = writing(folder.path()).open(0, Bell::default().waker()).unwrap();
-    let batch = |time, values: &[i32]| WriteBatch {
-        time,
-        messages: values
-            .iter()
-            .map(|value| Message { key: None, value: Some(Bytes::from(value.to_string())) })
-            .collect(),
-    };
-    writer.write(batch(1, &[1, 2])).unwrap();
     let mut reading = Reading::of_file(folder.path(), Start::Earliest, &to_the_end());
-    reading.count(2);
-    for _ in 0..100 {
-        assert_ne!(reading.reader.poll(1, &mut reading.records).unwrap(), Polled::End);
+    let numbers: Vec<u64> = (1..=30).collect();
+    for &number in &numbers {
+        // The reader has come to the end meanwhile, again and again.
+        let value = Some(Bytes::from(number.to_string()));
+        writer.write(WriteBatch { time: number, messages: vec![Message { key: None, value }] }).unwrap();
+        let read = |records: &[RawRecord], polled| {
+            assert_ne!(polled, Polled::End);
+            records.len() as u64 == number
+        };
+        reading.until(read).unwrap();
     }
-    writer.write(batch(2, &[3])).unwrap();
     writer.close().unwrap();
     let read: Vec<_> = values(reading.end()).into_iter().map(|(_, value)| value).collect();
-    assert_eq!(read, [1, 2, 3]);
+    assert_eq!(read, numbers);
 }
 
 #[test]
