@@ -245,7 +245,10 @@ fn json<T: Serialize + ?Sized>(topic: &str, value: &T) -> Result<Bytes> {
         let what = std::any::type_name::<T>();
         Error::new(
             Kind::BadInput,
-            format!("a value of type {what} for topic {topic:?} cannot be written as JSON: {error}. Change how it is serialized"),
+            format!(
+                "a value of type {what} for topic {topic:?} cannot be written as JSON: {error}. Change how it is \
+                 serialized"
+            ),
         )
     })
 }

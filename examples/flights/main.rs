@@ -15,6 +15,7 @@ mod events;
 mod job;
 mod replay;
 mod screen;
+mod table;
 
 use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -27,7 +28,8 @@ use nekton::{Error, Publisher, Result, Runner, Stop, Summary, View};
 use crate::data::Names;
 use crate::job::Line;
 use crate::replay::{Replay, Speed};
-use crate::screen::{Done, Screen, Shown};
+use crate::screen::{Done, Screen};
+use crate::table::{Shown, number as in_thousands};
 
 /// How many partitions the topic of events gets where it does not exist yet.
 const PARTITIONS: u32 = 4;
@@ -120,7 +122,7 @@ fn publish(replay: &Replay, publisher: Publisher) -> Result<()> {
         done
     })?;
     let seconds = begun.elapsed().as_secs_f64();
-    println!("published {} events to {place} in {seconds:.1} s", screen::number(replay.published()));
+    println!("published {} events to {place} in {seconds:.1} s", in_thousands(replay.published()));
     Ok(())
 }
 
