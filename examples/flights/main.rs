@@ -98,6 +98,7 @@ fn run(options: Options) -> Result<()> {
     let shows = process == 0;
     let topics = runner.topics_url().to_owned();
     let workers = runner.workers();
+    let events = published.as_ref().map(|(replay, _)| replay.events());
     let mut screen = Screen::new(&names, shows);
     let (done, view) = job(runner, published, only, &mut screen);
     let summary = done?;
@@ -106,7 +107,14 @@ fn run(options: Options) -> Result<()> {
         screen::summary(
             &shown,
             &names,
-            &Done { months: publishes.then_some(months), summary, workers, topics, drawn: screen.live },
+            &Done {
+                months: publishes.then_some(months),
+                events,
+                summary,
+                workers,
+                topics,
+                drawn: screen.live,
+            },
         );
     }
     Ok(())

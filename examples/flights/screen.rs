@@ -166,6 +166,8 @@ fn put(text: &str) {
 pub struct Done {
     /// The months replayed, if this process did it.
     pub months: Option<RangeInclusive<usize>>,
+    /// How many events these months have.
+    pub events: Option<u64>,
     pub summary: Summary,
     pub workers: usize,
     pub topics: String,
@@ -190,11 +192,12 @@ pub fn summary(shown: &Shown, names: &Names, done: &Done) {
     };
     let what = match &done.months {
         None => "Consumed".to_owned(),
-        Some(months) if months.start() == months.end() => {
-            format!("Replayed {} 2013", month_name(*months.start()))
-        }
         Some(months) => {
-            format!("Replayed {} to {} 2013", month_name(*months.start()), month_name(*months.end()))
+            let (from, to) = (month_name(*months.start()), month_name(*months.end()));
+            let part =
+                if done.events.is_some_and(|events| shown.events < events) { "a part of " } else { "" };
+            let through = if from == to { String::new() } else { format!(" to {to}") };
+            format!("Replayed {part}{from}{through} 2013")
         }
     };
     say(format_args!(
