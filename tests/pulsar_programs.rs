@@ -68,7 +68,8 @@ fn fold(changes: impl IntoIterator<Item = serde_json::Value>) -> BTreeMap<String
 }
 
 fn changes(url: &str) -> Vec<serde_json::Value> {
-    let records = Reading::open(&to_the_end("look"), url, Start::Earliest).unwrap().to_the_end().unwrap();
+    let records =
+        Reading::open(&to_the_end("look"), url, Start::Earliest).unwrap().read_to_the_end().unwrap();
     records.iter().map(|(_, record)| serde_json::from_str(text(record)).unwrap()).collect()
 }
 

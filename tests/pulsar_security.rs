@@ -26,7 +26,7 @@ fn a_job_with_a_token_reads_and_writes_through_tls() {
     let pulsar = Pulsar::new(to_the_end("tls")).unwrap();
     assert_eq!(pulsar.sink(&url, &settings(2)).unwrap().partitions(), 2);
     publish(&pulsar, &url, (0..2_000).map(|n| n.to_string()));
-    let records = Reading::open(&pulsar, &url, Start::Earliest).unwrap().to_the_end().unwrap();
+    let records = Reading::open(&pulsar, &url, Start::Earliest).unwrap().read_to_the_end().unwrap();
     assert!(records.iter().enumerate().all(|(n, (_, record))| text(record) == n.to_string()));
     assert_eq!(records.len(), 2_000);
 }
@@ -56,7 +56,7 @@ fn who_may_not_use_a_topic_is_told_so_for_reading_and_writing() {
     secured().admin("POST", "namespaces/public/default/permissions/reader", "[\"consume\"]");
     let token = secured().sandbox().token_for("reader");
     let reader = Pulsar::new(PulsarSettings { token, ..to_the_end("reader") }).unwrap();
-    let records = Reading::open(&reader, &url, Start::Earliest).unwrap().to_the_end().unwrap();
+    let records = Reading::open(&reader, &url, Start::Earliest).unwrap().read_to_the_end().unwrap();
     assert_eq!(records.len(), 1);
     let (waker, _) = common::topics::waker();
     let error = reader.sink(&url, &settings(1)).and_then(|sink| sink.open(0, waker)).err().unwrap();

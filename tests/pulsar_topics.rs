@@ -75,7 +75,7 @@ fn every_compression_is_read_with_keys_and_tombstones() {
         writer.write(vec![keyed("a", Some("{\"n\":1}")), keyed("b", None), message("17")]).unwrap();
         writer.write((0..3_000).map(|n| message(format!("{n}"))).collect()).unwrap();
         writer.inner.close().unwrap();
-        let records = Reading::open(&pulsar, &url, Start::Earliest).unwrap().to_the_end().unwrap();
+        let records = Reading::open(&pulsar, &url, Start::Earliest).unwrap().read_to_the_end().unwrap();
         assert_eq!(records.len(), 3_003, "{name}");
         let (_, first) = &records[0];
         assert_eq!((first.key.as_deref(), &first.payload[..]), (Some(&b"a"[..]), &b"{\"n\":1}"[..]));
@@ -91,16 +91,16 @@ fn a_job_goes_on_behind_what_it_was_done_with() {
     let pulsar = pulsar(to_the_end("goes-on"));
     publish(&pulsar, &url, (0..500).map(|n| n.to_string()));
     let mut first = Reading::open(&pulsar, &url, Start::Earliest).unwrap();
-    assert_eq!(first.to_the_end().unwrap().len(), 500);
+    assert_eq!(first.read_to_the_end().unwrap().len(), 500);
     first.release();
     drop(first);
     publish(&pulsar, &url, (500..600).map(|n| n.to_string()));
     let mut second = Reading::open(&pulsar, &url, Start::Earliest).unwrap();
-    let records = second.to_the_end().unwrap();
+    let records = second.read_to_the_end().unwrap();
     assert_eq!((records.len(), text(&records[0].1)), (100, "500"));
     // It was not done with any of that.
     drop(second);
-    assert_eq!(Reading::open(&pulsar, &url, Start::Earliest).unwrap().to_the_end().unwrap().len(), 100);
+    assert_eq!(Reading::open(&pulsar, &url, Start::Earliest).unwrap().read_to_the_end().unwrap().len(), 100);
 }
 
 #[test]
@@ -108,10 +108,10 @@ fn reading_behind_a_record_starts_inside_its_batch() {
     let url = broker().url(&fresh("behind"));
     let writing = pulsar(to_the_end("behind"));
     publish(&writing, &url, (0..1_500).map(|n| n.to_string()));
-    let records = Reading::open(&writing, &url, Start::Earliest).unwrap().to_the_end().unwrap();
+    let records = Reading::open(&writing, &url, Start::Earliest).unwrap().read_to_the_end().unwrap();
     for at in [0, 5, 999, 1_000, 1_499] {
         let start = Start::After(records[at].1.position);
-        let rest = Reading::open(&writing, &url, start).unwrap().to_the_end().unwrap();
+        let rest = Reading::open(&writing, &url, start).unwrap().read_to_the_end().unwrap();
         assert_eq!(rest.len(), 1_499 - at);
         assert!(rest.first().is_none_or(|(_, record)| text(record) == (at + 1).to_string()));
     }
@@ -130,7 +130,7 @@ fn a_new_job_starts_where_it_is_told() {
     publish(&writing, &url, (0..10).map(|n| format!("late {n}")));
     let read = |job: &str, start| {
         let mut reading = Reading::open(&pulsar(to_the_end(job)), &url, start).unwrap();
-        let records = reading.to_the_end().unwrap();
+        let records = reading.read_to_the_end().unwrap();
         reading.release();
         records.iter().map(|(_, record)| text(record).to_owned()).collect::<Vec<_>>()
     };
@@ -211,11 +211,11 @@ fn what_a_later_run_was_done_with_cannot_be_read_again() {
     publish(&pulsar, &url, (0..3).map(|n| n.to_string()));
     publish(&pulsar, &url, (3..6).map(|n| n.to_string()));
     let mut topic = Reading::open(&pulsar, &url, Start::Earliest).unwrap();
-    let records = topic.to_the_end().unwrap();
+    let records = topic.read_to_the_end().unwrap();
     topic.release();
     drop(topic);
     let mut again = Reading::open(&pulsar, &url, Start::After(records[1].1.position)).unwrap();
-    let error = again.to_the_end().unwrap_err();
+    let error = again.read_to_the_end().unwrap_err();
     assert_eq!(error.kind(), Kind::Lost, "{error}");
 }
 
@@ -237,7 +237,7 @@ fn a_newer_run_takes_over_an_output_and_the_older_one_is_told() {
     newer.write(vec![message("newer")]).unwrap();
     newer.inner.close().unwrap();
     let reading = Pulsar::new(to_the_end("takes-over")).unwrap();
-    let records = Reading::open(&reading, &url, Start::Earliest).unwrap().to_the_end().unwrap();
+    let records = Reading::open(&reading, &url, Start::Earliest).unwrap().read_to_the_end().unwrap();
     assert_eq!(records.iter().map(|(_, record)| text(record)).collect::<Vec<_>>(), ["older", "newer"]);
 }
 
@@ -273,7 +273,7 @@ fn a_slow_reader_holds_no_more_than_its_room() {
     while topic.poll_one(0, &mut queued) {}
     let bytes: usize = queued.iter().map(|(_, record)| record.payload.len()).sum();
     assert!(bytes > 200_000 && bytes < 3 << 20, "{bytes} bytes waited");
-    let rest = topic.to_the_end().unwrap();
+    let rest = topic.read_to_the_end().unwrap();
     assert_eq!(first + queued.len() + rest.len(), 20_000);
 }
 
@@ -323,7 +323,7 @@ fn a_record_of_too_many_bytes_is_handed_on_as_unreadable() {
     let url = broker().url(&fresh("too-long"));
     let pulsar = pulsar(PulsarSettings { max_record_bytes: 2_000, ..to_the_end("too-long") });
     publish(&pulsar, &url, ["1".to_owned(), "2".repeat(3_000), "3".to_owned()]);
-    let records = Reading::open(&pulsar, &url, Start::Earliest).unwrap().to_the_end().unwrap();
+    let records = Reading::open(&pulsar, &url, Start::Earliest).unwrap().read_to_the_end().unwrap();
     assert_eq!(records.len(), 3);
     assert!(records[1].1.defect.as_deref().unwrap().contains("3000 bytes, more than 2000"));
     assert!(records[0].1.defect.is_none() && records[2].1.defect.is_none());

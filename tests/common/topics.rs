@@ -145,7 +145,7 @@ impl Reading {
     }
 
     /// Everything there is.
-    pub fn to_the_end(&mut self) -> nekton::Result<Vec<(u32, RawRecord)>> {
+    pub fn read_to_the_end(&mut self) -> nekton::Result<Vec<(u32, RawRecord)>> {
         self.until(|_, ended| ended)
     }
 

@@ -24,6 +24,7 @@ const MOST_WAITING: usize = 64 << 20;
 
 /// What a producer or consumer hears.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "nearly all are frames, and a box a frame would cost more")]
 pub(super) enum Heard {
     Frame(Frame),
     /// The connection is gone.

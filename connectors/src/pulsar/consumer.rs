@@ -206,22 +206,24 @@ impl Consumer {
                 busy_since = None;
             }
             match error {
-                Some(error) if error.kind() == Kind::Unavailable => {
-                    if backoff.attempts() > 0 && backoff.attempts().is_multiple_of(8) {
-                        tracing::warn!(topic = self.topic(), %error, "still trying to read");
+                None => {}
+                Some(error) => match error.kind() {
+                    Kind::Unavailable => {
+                        if backoff.attempts() > 0 && backoff.attempts().is_multiple_of(8) {
+                            tracing::warn!(topic = self.topic(), %error, "still trying to read");
+                        }
                     }
-                }
-                Some(error) if error.kind() == Kind::Conflict => {
-                    if busy_since.get_or_insert_with(Instant::now).elapsed() > HALF_OPEN {
+                    // The holder may be a connection of ours that broke.
+                    Kind::Conflict if busy_since.get_or_insert_with(Instant::now).elapsed() <= HALF_OPEN => {}
+                    Kind::Conflict => {
                         let hint = format!(
                             "another job named {:?} reads it: end that one, or give this one another name",
                             self.settings.job
                         );
                         return self.queue.fail(Error::new(Kind::Conflict, format!("{error}: {hint}")));
                     }
-                }
-                Some(error) => return self.queue.fail(error),
-                None => {}
+                    _ => return self.queue.fail(error),
+                },
             }
             backoff.pause().await;
             if self.queue.state().closed {
@@ -582,7 +584,7 @@ impl Consumer {
     /// Closes the consumer, and waits until the broker has heard that, and all before.
     async fn close(&self, granted: &Granted) {
         let request_id = granted.connection.next_id();
-        let close = proto::CommandCloseConsumer { consumer_id: granted.id, request_id, ..Default::default() };
+        let close = proto::CommandCloseConsumer { consumer_id: granted.id, request_id };
         let closing = command!(CloseConsumer, close_consumer: close);
         let asked = granted.connection.ask(request_id, &closing, "closing a consumer");
         let _ = tokio::time::timeout(Duration::from_secs(2), asked).await;

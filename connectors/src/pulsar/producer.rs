@@ -183,8 +183,7 @@ impl Producer {
             }
             if !more && self.window.is_empty() {
                 let request_id = granted.connection.next_id();
-                let close =
-                    proto::CommandCloseProducer { producer_id: granted.id, request_id, ..Default::default() };
+                let close = proto::CommandCloseProducer { producer_id: granted.id, request_id };
                 // All is out; whether the broker hears this changes nothing.
                 let closing = command!(CloseProducer, close_producer: close);
                 let asked = granted.connection.ask(request_id, &closing, "closing a producer");
@@ -214,7 +213,7 @@ impl Producer {
                                 tracing::info!(topic = self.topic, %error, "the broker has not stored a message");
                                 let request_id = granted.connection.next_id();
                                 let close =
-                                    proto::CommandCloseProducer { producer_id: granted.id, request_id, ..Default::default() };
+                                    proto::CommandCloseProducer { producer_id: granted.id, request_id };
                                 let closing = command!(CloseProducer, close_producer: close);
                                 let _ = granted.connection.ask(request_id, &closing, "closing a producer").await;
                                 return Ok(Over::Again("the broker has not stored a message"));
