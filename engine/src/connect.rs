@@ -114,6 +114,9 @@ pub trait PartitionReader: Send {
     fn release(&mut self, position: Position) {
         let _ = position;
     }
+    /// What was the end may not be any more: something was being published until now. An [`Polled::End`] from now on
+    /// is one that was found after this.
+    fn recheck(&mut self) {}
     /// How many records (bytes for files) are between what was read and the end, where known.
     fn lag(&self) -> Option<u64> {
         None

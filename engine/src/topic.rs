@@ -26,6 +26,8 @@ pub(crate) struct TopicFeed<D> {
     /// Where to go on, so that every partition has its turn.
     next: usize,
     records: Vec<RawRecord>,
+    /// Whether something was still being published at the last look.
+    held_open: bool,
 }
 
 struct Partition {
@@ -60,6 +62,7 @@ impl<D> TopicFeed<D> {
             seen: 0,
             next: 0,
             records: Vec::new(),
+            held_open: true,
         }
     }
 
@@ -89,6 +92,10 @@ where
 {
     fn poll(&mut self, budget: usize, into: &mut Reading<E>) -> Result<Polled> {
         self.open_new_partitions()?;
+        if std::mem::replace(&mut self.held_open, self.shared.held_open()) && !self.held_open {
+            // What was published last may not have come yet.
+            self.partitions.iter_mut().for_each(|partition| partition.reader.recheck());
+        }
         let mut left = budget;
         let mut more = false;
         for turn in 0..self.partitions.len() {

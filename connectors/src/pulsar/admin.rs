@@ -9,6 +9,11 @@ use nekton_engine::{Error, Kind, Result};
 use super::PulsarSettings;
 use super::topic::TopicUrl;
 
+type Response = ureq::http::Response<ureq::Body>;
+
+/// How often an answer may send on to another broker.
+const REDIRECTS: usize = 5;
+
 pub(super) struct Admin {
     url: String,
     agent: ureq::Agent,
@@ -38,6 +43,8 @@ impl Admin {
             .tls_config(tls.build())
             .timeout_global(Some(Duration::from_secs(30)))
             .http_status_as_error(false)
+            .max_redirects(0)
+            .max_redirects_will_error(false)
             .build()
             .new_agent();
         Ok(Admin { url: url.trim_end_matches('/').to_owned(), agent, token: settings.token.clone() })
@@ -57,16 +64,41 @@ impl Admin {
         )
     }
 
+    /// Gets, or puts a body of JSON. A broker may send on to the one that serves the topic, which wants the
+    /// token as well.
+    fn ask(&self, what: &str, mut url: String, body: Option<String>) -> Result<Response> {
+        for _ in 0..REDIRECTS {
+            let token = self.token.as_ref().map(|token| format!("Bearer {token}"));
+            let answer = match &body {
+                Some(body) => {
+                    let mut request = self.agent.put(&url).header("content-type", "application/json");
+                    if let Some(token) = token {
+                        request = request.header("authorization", token);
+                    }
+                    request.send(body)
+                }
+                None => {
+                    let mut request = self.agent.get(&url);
+                    if let Some(token) = token {
+                        request = request.header("authorization", token);
+                    }
+                    request.call()
+                }
+            };
+            let answer = answer.map_err(|error| self.unreachable(what, &error))?;
+            let to = answer.headers().get("location").and_then(|to| to.to_str().ok()).map(str::to_owned);
+            match to.filter(|to| answer.status().is_redirection() && to.starts_with("http")) {
+                Some(to) => url = to,
+                None => return Ok(answer),
+            }
+        }
+        Err(Error::new(Kind::Unavailable, format!("{what}: sent from broker to broker {REDIRECTS} times")))
+    }
+
     /// Creates a topic of `partitions` partitions. That it exists already is no error.
     pub(super) fn create(&self, topic: &TopicUrl, partitions: u32) -> Result<()> {
         let what = format!("creating {topic} with {partitions} partitions");
-        let mut request =
-            self.agent.put(self.path(topic, "partitions")).header("content-type", "application/json");
-        if let Some(token) = &self.token {
-            request = request.header("authorization", format!("Bearer {token}"));
-        }
-        let mut answer =
-            request.send(partitions.to_string()).map_err(|error| self.unreachable(&what, &error))?;
+        let mut answer = self.ask(&what, self.path(topic, "partitions"), Some(partitions.to_string()))?;
         match answer.status().as_u16() {
             200..=299 | 409 => Ok(()),
             code => Err(self.refused(&what, code, &mut answer)),
@@ -80,11 +112,7 @@ impl Admin {
         if let Some(partition) = partition {
             topic.topic = format!("{}-partition-{partition}", topic.topic);
         }
-        let mut request = self.agent.get(self.path(&topic, "subscriptions"));
-        if let Some(token) = &self.token {
-            request = request.header("authorization", format!("Bearer {token}"));
-        }
-        let mut answer = request.call().map_err(|error| self.unreachable(&what, &error))?;
+        let mut answer = self.ask(&what, self.path(&topic, "subscriptions"), None)?;
         match answer.status().as_u16() {
             200..=299 => {
                 let text =
@@ -98,7 +126,7 @@ impl Admin {
         }
     }
 
-    fn refused(&self, what: &str, code: u16, answer: &mut ureq::http::Response<ureq::Body>) -> Error {
+    fn refused(&self, what: &str, code: u16, answer: &mut Response) -> Error {
         let said = answer.body_mut().read_to_string().unwrap_or_default();
         let reason = serde_json::from_str::<serde_json::Value>(&said)
             .ok()

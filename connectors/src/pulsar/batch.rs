@@ -7,6 +7,9 @@ use nekton_engine::connect::{Message, Position, RawRecord};
 use prost::Message as _;
 use pulsar::message::proto::{CompressionType, KeyValue, MessageMetadata, SingleMessageMetadata};
 
+/// The most messages of an entry; a record costs memory even if it is empty.
+const MOST_MESSAGES: u32 = 200_000;
+
 /// How entries are compressed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Compression {
@@ -156,7 +159,11 @@ pub(super) fn records(
             });
             return Ok(());
         };
-        for index in 0..u32::try_from(count).map_err(|_| "a negative count".to_owned())? {
+        let count = u32::try_from(count).map_err(|_| "a negative count".to_owned())?;
+        if count > MOST_MESSAGES {
+            return Err(format!("it has {count} messages, more than {MOST_MESSAGES}"));
+        }
+        for index in 0..count {
             if payload.len() < 4 {
                 return Err(format!("it ends before message {index} of {count}"));
             }
@@ -187,8 +194,13 @@ pub(super) fn records(
     if let Err(reason) = cut() {
         // All of the entry is set aside: what was cut off before the defect may be wrong as well.
         out.truncate(before);
-        out.push(defective(position(0), payload.slice(..payload.len().min(1 << 10)), reason));
+        out.push(defective(position(0), beginning(&payload), reason));
     }
+}
+
+/// The beginning of what is too long, or cannot be read: a copy, which does not keep the rest in memory.
+pub(super) fn beginning(payload: &Bytes) -> Bytes {
+    Bytes::copy_from_slice(&payload[..payload.len().min(1 << 10)])
 }
 
 /// A record for what cannot be read.

@@ -100,7 +100,9 @@ impl Client {
         let name = ServerName::try_from(host.to_owned())
             .map_err(|_| Error::config(format!("{host} is no host name that a certificate could have")))?;
         let socket = tls.connect(name, socket).await.map_err(|error| {
-            let kind = if error.get_ref().is_some() { Kind::Denied } else { Kind::Unavailable };
+            // Who just closes the connection may be going down.
+            let refused = error.get_ref().is_some_and(|error| error.is::<tokio_rustls::rustls::Error>());
+            let kind = if refused { Kind::Denied } else { Kind::Unavailable };
             let hint =
                 "if its certificate is not from a public authority, name the authority with --pulsar-ca";
             Error::new(kind, format!("no TLS connection to {address} ({error}): {hint}"))

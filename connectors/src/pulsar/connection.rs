@@ -61,6 +61,11 @@ impl Outbox {
         self.take(heard)
     }
 
+    /// How many bytes of messages are waiting.
+    pub(super) fn waiting(&self) -> usize {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
     pub(super) fn try_next(&mut self) -> Option<Heard> {
         let heard = self.receiver.try_recv().ok()?;
         Some(self.take(heard))

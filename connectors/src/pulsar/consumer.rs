@@ -2,6 +2,7 @@
 //! as there is room for, and hands over records.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -23,6 +24,10 @@ use super::{PulsarSettings, partition_name};
 const HALF_OPEN: Duration = Duration::from_secs(20);
 /// What a record costs in memory beside its bytes.
 const RECORD: usize = 128;
+/// More than this waiting to be taken in, and the broker is asked nothing.
+const WAITING: usize = 1 << 20;
+/// An entry may have so many bytes when it is unpacked, or twice those of the longest record.
+const MOST_UNPACKED: usize = 32 << 20;
 /// The most permits that are given at once.
 const MOST_PERMITS: usize = 100_000;
 
@@ -43,7 +48,14 @@ struct State {
     lag: Option<u64>,
     error: Option<Error>,
     end: bool,
+    /// How often it was said that the end is to be looked for anew.
+    asks: u64,
     closed: bool,
+}
+
+fn next_number() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
 fn size(record: &RawRecord) -> usize {
@@ -90,6 +102,13 @@ impl Queue {
         state.lag.map(|lag| lag + state.records.len() as u64)
     }
 
+    /// What was the end may not be any more.
+    pub(super) fn recheck(&self) {
+        let mut state = self.state();
+        state.end = false;
+        state.asks += 1;
+    }
+
     pub(super) fn close(&self) {
         self.state().closed = true;
         self.changed.notify_one();
@@ -127,6 +146,10 @@ pub(super) struct Consumer {
     suspect: Option<EntryId>,
     /// Where an exclusive subscription begins is settled.
     placed: bool,
+    /// Whether the subscription was there before this task.
+    existed: Option<bool>,
+    /// Tells the subscriptions apart that leave nothing behind.
+    number: u64,
     /// Bytes of a record, a running mean; 0 until something came.
     mean: usize,
     /// Records of an entry, a running mean.
@@ -145,6 +168,10 @@ struct Granted {
 impl Drop for Granted {
     fn drop(&mut self) {
         self.connection.forget(self.id);
+        // Others may use the connection: were the consumer left open on it, we would turn ourselves away.
+        let request_id = self.connection.next_id();
+        let close = proto::CommandCloseConsumer { consumer_id: self.id, request_id };
+        self.connection.tell(&command!(CloseConsumer, close_consumer: close));
     }
 }
 
@@ -178,6 +205,8 @@ impl Consumer {
             progress: Progress::new(after),
             suspect: None,
             placed: false,
+            existed: None,
+            number: next_number(),
             mean: 0,
             batch: 1.0,
         }
@@ -233,6 +262,8 @@ impl Consumer {
     }
 
     async fn session(&mut self) -> Result<Over> {
+        // What was the end before may not be any more.
+        self.queue.state().end = false;
         let mut granted = self.subscribe().await?;
         let mut records = Vec::new();
         let every = if self.settings.until_end { Duration::from_millis(50) } else { Duration::from_secs(1) };
@@ -294,6 +325,12 @@ impl Consumer {
                         continue;
                     }
                     asked_at = Instant::now();
+                    if granted.heard.waiting() > WAITING {
+                        // The answer would wait behind what is waiting.
+                        heard_at = Instant::now();
+                        continue;
+                    }
+                    let asks = self.queue.state().asks;
                     let behind = self.look(&granted).await?;
                     if !has_room {
                         // Nothing can come: that is no silence.
@@ -301,8 +338,12 @@ impl Consumer {
                         continue;
                     }
                     if !behind && self.settings.until_end && quiet >= every {
-                        self.queue.state().end = true;
-                        (self.queue.waker)();
+                        let mut state = self.queue.state();
+                        if state.asks == asks {
+                            state.end = true;
+                            drop(state);
+                            (self.queue.waker)();
+                        }
                     }
                     if !behind || quiet < self.settings.silence {
                         behind_before = false;
@@ -324,14 +365,15 @@ impl Consumer {
     }
 
     async fn subscribe(&mut self) -> Result<Granted> {
-        if !self.placed && self.settings.durable && matches!(self.start, Start::PublishedAt(_)) {
+        if self.existed.is_none() && self.settings.durable && matches!(self.start, Start::PublishedAt(_)) {
             let (url, settings, partition) = (self.url.clone(), self.settings.clone(), self.partition);
             let asked = tokio::task::spawn_blocking(move || {
                 Admin::new(&url, &settings)?.subscriptions(&url, partition)
             });
             let known = asked.await.map_err(|error| Error::new(Kind::Internal, error.to_string()))??;
             // A job that has begun goes on where it was.
-            self.placed = known.contains(&self.subscription());
+            let existed = known.contains(&self.subscription());
+            (self.existed, self.placed) = (Some(existed), existed);
         }
         let mut granted = self.ask_for_subscription().await?;
         if let Start::PublishedAt(time) = self.start
@@ -354,11 +396,19 @@ impl Consumer {
         if let Some(stands) = self.last(&granted).await?.1 {
             if let (Start::After(after), false) = (self.start, self.placed) {
                 let after = EntryId { ledger: after.ledger, entry: after.entry as i64 };
-                if stands > after {
+                // Before the first entry of a later ledger, where all before was acknowledged, is no harm.
+                if stands > after && stands.entry >= 0 {
                     return Err(self.gone(after, stands));
                 }
             }
             self.progress.begin(stands);
+            if self.settings.durable
+                && let Some(acked) = self.progress.acked()
+                && stands < acked
+            {
+                // The broker has not kept the last acknowledgements, or has not got them.
+                self.send_ack(&granted, acked);
+            }
         }
         self.placed = true;
         tracing::debug!(topic = self.topic(), broker = granted.connection.address, "subscribed");
@@ -386,7 +436,7 @@ impl Consumer {
         let name = if self.settings.durable {
             self.subscription()
         } else {
-            format!("{}-{}", self.subscription(), std::process::id())
+            format!("{}-{}-{}", self.subscription(), super::now(), self.number)
         };
         let request = command!(Subscribe, subscribe: proto::CommandSubscribe {
             topic: topic.clone(),
@@ -413,7 +463,7 @@ impl Consumer {
         }
         // Until the size of a record is known, few are asked for.
         let target = match self.mean {
-            0 => 100,
+            0 => (self.queue.room / self.settings.max_record_bytes.max(1)).clamp(1, 100),
             mean => ((self.queue.room - held) / mean).clamp(1, MOST_PERMITS),
         };
         if granted.permits <= target as i64 / 2 {
@@ -453,7 +503,7 @@ impl Consumer {
                 }
             }
         }
-        let mut records = Vec::with_capacity(count as usize);
+        let mut records = Vec::new();
         let defect = match content {
             Err(reason) if self.suspect != Some(id) => {
                 // It may have been damaged on its way.
@@ -470,18 +520,18 @@ impl Consumer {
             }
             Ok((metadata, payload)) => {
                 let most = self.settings.max_record_bytes;
-                batch::records(at, &metadata, payload, frame::MOST, &mut records);
+                batch::records(at, &metadata, payload, (2 * most).max(MOST_UNPACKED), &mut records);
                 for record in records.iter_mut().filter(|record| record.payload.len() > most) {
                     record.defect =
                         Some(format!("a record of {} bytes, more than {most}", record.payload.len()));
-                    record.payload = record.payload.slice(..1 << 10);
+                    record.payload = batch::beginning(&record.payload);
                 }
                 None
             }
         };
         if let Some((reason, payload)) = defect {
             let position = Position { ledger: at.0, entry: at.1, index: 0 };
-            records.push(batch::defective(position, payload.slice(..payload.len().min(1 << 10)), reason));
+            records.push(batch::defective(position, batch::beginning(&payload), reason));
         }
         if !records.is_empty() {
             let mean = records.iter().map(size).sum::<usize>() / records.len();
@@ -564,10 +614,14 @@ impl Consumer {
 
     fn acknowledge(&mut self, granted: &Granted) {
         let released = self.queue.state().released.take();
-        let Some(id) = released.and_then(|position| self.progress.release(position)) else { return };
-        if !self.settings.durable {
-            return;
+        if let Some(id) = released.and_then(|position| self.progress.release(position))
+            && self.settings.durable
+        {
+            self.send_ack(granted, id);
         }
+    }
+
+    fn send_ack(&self, granted: &Granted, id: EntryId) {
         granted.connection.tell(&command!(Ack, ack: proto::CommandAck {
             consumer_id: granted.id,
             ack_type: AckType::Cumulative as i32,

@@ -167,11 +167,26 @@ impl Pulsar {
     pub fn sink(&self, url: &str, settings: &SinkSettings) -> Result<Arc<dyn Sink>> {
         let url = TopicUrl::parse(url)?;
         let client = self.shared.client(&url)?;
-        let (mut partitions, there) = self.shared.runtime().block_on(self.look(&client, &url))?;
+        let looked = self.shared.runtime().block_on(self.look(&client, &url));
+        let (mut partitions, there) = match looked {
+            // Where brokers create no topics by themselves, one that is not there is an error to them.
+            Err(error) if error.kind() == Kind::Missing && settings.partitions > 1 => (0, false),
+            looked => looked?,
+        };
         if partitions == 0 && !there && settings.partitions > 1 {
             admin::Admin::new(&url, &self.shared.settings)?.create(&url, settings.partitions)?;
             let full = url.full();
-            partitions = self.shared.runtime().block_on(patiently(PATIENCE, || client.partitions(&full)))?;
+            // Not every broker knows at once: to take it for a plain topic would make one.
+            let known = || async {
+                match client.partitions(&full).await? {
+                    0 => Err(Error::new(
+                        Kind::Unavailable,
+                        format!("the partitions of {full} are not known yet"),
+                    )),
+                    partitions => Ok(partitions),
+                }
+            };
+            partitions = self.shared.runtime().block_on(patiently(PATIENCE, known))?;
         }
         Ok(Arc::new(sink::PulsarSink::new(self.shared.clone(), client, url, partitions, settings)))
     }

@@ -67,6 +67,8 @@ pub(super) struct Producer {
     /// The number of our exclusive ownership, once granted.
     pub(super) epoch: Option<u64>,
     pub(super) told: Arc<Told>,
+    /// The name that the broker gave a producer that shares its topic: with it, nothing is stored twice.
+    pub(super) given: Option<String>,
 }
 
 /// A producer that the broker has granted.
@@ -79,6 +81,10 @@ pub(super) struct Granted {
 impl Drop for Granted {
     fn drop(&mut self) {
         self.connection.forget(self.id);
+        // Others may use the connection: were the producer left open on it, we would turn ourselves away.
+        let request_id = self.connection.next_id();
+        let close = proto::CommandCloseProducer { producer_id: self.id, request_id };
+        self.connection.tell(&command!(CloseProducer, close_producer: close));
     }
 }
 
@@ -98,7 +104,7 @@ impl Producer {
             topic: self.topic.clone(),
             producer_id: id,
             request_id,
-            producer_name: self.name.clone(),
+            producer_name: self.name.clone().or_else(|| self.given.clone()),
             user_provided_producer_name: Some(self.name.is_some()),
             schema: self.schema.clone(),
             producer_access_mode: Some(mode as i32),
@@ -112,8 +118,11 @@ impl Producer {
         if self.name.is_some() {
             self.epoch = success.topic_epoch.or(self.epoch);
         }
-        // A shared producer has a name and ids that nobody knows again.
-        let last = if self.name.is_some() { u64::try_from(success.last_sequence_id()).ok() } else { None };
+        let known = self.name.is_some() || self.given.is_some();
+        let last = u64::try_from(success.last_sequence_id()).ok().filter(|_| known);
+        if self.name.is_none() {
+            self.given = Some(success.producer_name.clone());
+        }
         self.window.granted(&success.producer_name, granted.connection.max_message, last)?;
         self.told.wrote(self.window.written());
         Ok(granted)
@@ -125,12 +134,18 @@ impl Producer {
         mut granted: Granted,
         mut batches: mpsc::UnboundedReceiver<WriteBatch>,
     ) {
+        let mut backoff = Backoff::default();
+        let mut written = None;
         loop {
             match self.write(&mut granted, &mut batches).await {
                 Ok(Over::Done) => return,
                 Ok(Over::Again(reason)) => {
                     tracing::info!(topic = self.topic, reason, "the producer is opened again");
                     drop(granted);
+                    if written < self.window.written() {
+                        (written, backoff) = (self.window.written(), Backoff::default());
+                    }
+                    backoff.pause().await;
                     match self.reopen().await {
                         Ok(again) => granted = again,
                         Err(error) => return self.told.fail(error),
@@ -142,18 +157,21 @@ impl Producer {
     }
 
     async fn reopen(&mut self) -> Result<Granted> {
-        let begun = Instant::now();
         let mut backoff = Backoff::default();
+        let mut held_since: Option<Instant> = None;
         loop {
             match self.open().await {
                 Ok(granted) => return Ok(granted),
                 Err(error) if error.kind() == Kind::Unavailable => {
+                    held_since = None;
                     if backoff.attempts().is_multiple_of(8) && backoff.attempts() > 0 {
                         tracing::warn!(topic = self.topic, %error, "still trying to write");
                     }
                 }
                 Err(error) if error.kind() == Kind::Conflict => {
-                    if error.to_string().contains("has already moved") || begun.elapsed() > HALF_OPEN {
+                    // The holder may be a connection of ours that broke.
+                    let held = held_since.get_or_insert_with(Instant::now).elapsed();
+                    if error.to_string().contains("has already moved") || held > HALF_OPEN {
                         let hint = "a newer run of this job, or another job, has taken over its output: this one ends";
                         return Err(Error::new(Kind::Conflict, format!("{error}: {hint}")));
                     }

@@ -80,10 +80,14 @@ impl Progress {
     /// Whether entries between the last received and the present one are gone, given where the
     /// subscription stands now: it moves only by our acknowledgements, unless something was deleted.
     pub(super) fn lost(&self, stands: EntryId) -> bool {
-        let Some(last) = self.received else { return false };
-        // An acknowledged ledger that is closed leaves the subscription before the first entry of the next.
-        let moved_on = stands.entry < 0 && self.acked == Some(last);
-        stands > last && !moved_on && !(stands.entry < 0 && self.acked.is_none() && self.unacked.is_empty())
+        // While something of ours is not acknowledged, the subscription cannot pass it by itself. When nothing is,
+        // the broker moves it over marks that nobody is to see, and into the next ledger.
+        self.received.is_some_and(|last| stands > last) && !self.unacked.is_empty()
+    }
+
+    /// The last entry that was acknowledged.
+    pub(super) fn acked(&self) -> Option<EntryId> {
+        self.acked
     }
 
     /// Takes an entry's records, and leaves those that are new in `records`.

@@ -62,6 +62,7 @@ impl Sink for PulsarSink {
             window: Window::new(settings.compression),
             epoch: None,
             told: told.clone(),
+            given: None,
         };
         let granted = self.shared.runtime().block_on(async {
             let mut backoff = Backoff::default();

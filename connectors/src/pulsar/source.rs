@@ -119,6 +119,10 @@ impl PartitionReader for Reader {
         self.queue.release(position);
     }
 
+    fn recheck(&mut self) {
+        self.queue.recheck();
+    }
+
     fn lag(&self) -> Option<u64> {
         self.queue.lag()
     }

@@ -37,6 +37,8 @@ pub(super) struct Window {
     entries: VecDeque<Entry>,
     /// How many of the entries have been sent since the last reconnect.
     sent: usize,
+    /// What the topic held when the producer was granted: what is sent again up to here is a duplicate.
+    resume: Option<u64>,
     written: Option<Time>,
 }
 
@@ -49,6 +51,7 @@ impl Window {
             last: None,
             entries: VecDeque::new(),
             sent: 0,
+            resume: None,
             written: None,
         }
     }
@@ -125,7 +128,7 @@ impl Window {
         if self.sent == 0 || self.entries.front().is_none_or(|entry| entry.first != first) {
             return Ok(());
         }
-        if !stored {
+        if !stored && self.resume.is_none_or(|resume| first > resume) {
             return Err(Error::new(
                 Kind::Conflict,
                 format!(
@@ -146,17 +149,14 @@ impl Window {
         }
     }
 
-    /// A producer was granted; the topic holds its messages up to `last`. What it does not hold is sent again.
+    /// A producer was granted; the broker has got its messages up to `last`. All that is not confirmed is sent again:
+    /// the broker tells a duplicate, once it is stored, by its receipt, and until then it may still be lost.
     pub(super) fn granted(&mut self, producer: &str, max_message: usize, last: Option<u64>) -> Result<()> {
         self.producer = producer.to_owned();
         self.max_message = max_message;
-        while self.entries.front().is_some_and(|entry| last.is_some_and(|last| entry.highest <= last)) {
-            self.confirm();
-        }
-        self.sent = 0;
-        if let Some(entry) = self.entries.front()
-            && last.is_some_and(|last| entry.first <= last)
-        {
+        (self.sent, self.resume) = (0, last);
+        let half = |entry: &&Entry| last.is_some_and(|last| entry.first <= last && last < entry.highest);
+        if let Some(entry) = self.entries.iter().find(half) {
             return Err(Error::new(
                 Kind::Internal,
                 format!("the broker holds a part of the entry {}..={}", entry.first, entry.highest),
@@ -221,18 +221,22 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_held_after_a_reconnect_is_sent_again() {
+    fn after_a_reconnect_all_is_sent_again_and_duplicates_are_confirmed() {
         let mut window = window(None);
         window.push(batch(3, 1, 1)).unwrap();
         window.push(batch(4, 2, 1)).unwrap();
         window.push(batch(5, 1, 1)).unwrap();
         assert_eq!(sent(&mut window).len(), 3);
         window.granted("p", 1 << 20, Some((4 << 20) + 1)).unwrap();
+        assert_eq!(window.written(), None);
+        assert_eq!(sent(&mut window).len(), 3);
+        window.receipt(3 << 20, false).unwrap();
+        window.receipt(4 << 20, false).unwrap();
         assert_eq!(window.written(), Some(4));
-        assert_eq!(sent(&mut window), [(5 << 20, 5 << 20)]);
         // A receipt of the connection before.
         window.receipt(3 << 20, true).unwrap();
         assert!(!window.is_empty());
+        assert!(window.receipt(5 << 20, false).is_err(), "the broker did not have this one");
     }
 
     #[test]
