@@ -31,6 +31,21 @@ pub(crate) type Views = Mutex<HashMap<String, Box<dyn Any + Send>>>;
 
 /// The dataflow of a job while a program builds it. Every worker builds the same one: a program must
 /// name its topics and roots in the same order whenever it is called.
+///
+/// ```
+/// # mod setup { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/setup.rs")); } use setup::*;
+/// /// How often each temperature stands on some sensor.
+/// fn program(flow: &mut Flow<'_>) {
+///     let readings = flow.events::<(u64, i64)>("readings");
+///     let sensors = readings.agents::<Sensor>("sensors", |(sensor, _)| *sensor);
+///     let standing = sensors.map(|(_, celsius)| celsius).count();
+///     flow.sink("standing", upsert(&standing));
+/// }
+///
+/// // Three sensors, one of which has sent twice.
+/// # let topics = job(&[("readings", &["[7,20]", "[8,20]", "[9,19]", "[9,20]"])], program);
+/// assert!(topics.lines("standing")[0].starts_with(r#"{"key":20,"value":3,"#));
+/// ```
 #[derive(Clone)]
 pub struct Flow<'s> {
     scope: Scope<'s, Time>,
@@ -70,12 +85,43 @@ impl<'s> Flow<'s> {
 
     /// Events from a stream of blocks of one's own. Within a time, the blocks' [`Order`](crate::events::Order)s
     /// must be distinct and must not depend on the number of workers.
+    ///
+    /// ```
+    /// # mod setup { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/setup.rs")); } use setup::*;
+    /// use timely::dataflow::operators::vec::Filter;
+    ///
+    /// # let topics = job(&[("readings", &["12", "64"])], |flow| {
+    /// let readings = flow.events::<i64>("readings"); // 12, 64
+    /// let of_first_partition = readings.blocks().filter(|block| block.order.partition == 0);
+    /// flow.sink("copy", &flow.events_of(of_first_partition));
+    /// # });
+    /// assert_eq!(topics.lines("copy"), ["12", "64"]);
+    /// ```
     pub fn events_of<E: Clone + 'static>(&self, blocks: StreamVec<'s, Time, Block<E>>) -> Events<'s, E> {
         Events { blocks, flow: self.clone() }
     }
 
     /// Timely's scope, for operators of one's own. What they hold back is not seen by the
     /// back-pressure; streams can be handed back with [`Flow::events_of`] and differential's `as_collection`.
+    ///
+    /// A collection that never changes, as timely and differential make one:
+    ///
+    /// ```
+    /// # mod setup { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/setup.rs")); } use setup::*;
+    /// use differential_dataflow::AsCollection;
+    /// use timely::dataflow::operators::vec::ToStream;
+    ///
+    /// # let topics = job(&[("readings", &["[7,21]", "[8,12]"])], |flow| {
+    /// let rooms = [((7, "kitchen".to_owned()), 0, 1), ((8, "cellar".to_owned()), 0, 1)]; // (record, time, count)
+    /// let rooms = rooms.to_stream(flow.scope()).as_collection();
+    ///
+    /// let readings = flow.events::<(u64, i64)>("readings"); // [7,21]  [8,12]
+    /// let sensors = readings.agents::<Sensor>("sensors", |(sensor, _)| *sensor);
+    /// let by_room = rooms.join(sensors.views()).map(|(_, (room, celsius))| (room, celsius));
+    /// flow.sink("rooms", &by_room);
+    /// # });
+    /// assert!(topics.lines("rooms")[0].starts_with(r#"{"key":"cellar","before":null,"after":12,"#));
+    /// ```
     pub fn scope(&self) -> Scope<'s, Time> {
         self.scope
     }
@@ -99,6 +145,20 @@ impl<'s> Flow<'s> {
 
     /// The events of a topic, each a JSON value of type `T` (of rows of CSV: an object of that type,
     /// whose values are read as what `T` wants). What cannot be read as one goes to the topic `<topic>.dead-letter`.
+    ///
+    /// ```
+    /// # mod setup { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/setup.rs")); } use setup::*;
+    /// #[derive(Clone, Serialize, Deserialize)]
+    /// struct Reading { sensor: u64, celsius: i64 }
+    ///
+    /// // The topic `readings`: {"sensor":7,"celsius":64}  {"sensor":8}
+    /// # let topics = job(&[("readings", &[r#"{"sensor":7,"celsius":64}"#, r#"{"sensor":8}"#])], |flow| {
+    /// let readings = flow.events::<Reading>("readings");
+    /// flow.sink("celsius", &readings.map(|reading| reading.celsius));
+    /// # });
+    /// assert_eq!(topics.lines("celsius"), ["64"]);
+    /// assert!(topics.lines("readings.dead-letter")[0].contains("missing field `celsius`"));
+    /// ```
     pub fn events<T: Event>(&mut self, topic: &str) -> Events<'s, T> {
         // Where it cannot be opened, `events_with` says so.
         let untyped = self.inner.shared.source(topic).is_ok_and(|source| source.untyped());
@@ -107,6 +167,21 @@ impl<'s> Flow<'s> {
 
     /// The events of a topic, as `decode` reads them from their records. An `Err` says why a record
     /// cannot be read.
+    ///
+    /// ```
+    /// # mod setup { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/setup.rs")); } use setup::*;
+    /// // The topic `readings`: k1=21  k2
+    /// # let topics = job(&[("readings", &["k1=21", "k2"])], |flow| {
+    /// let readings = flow.events_with("readings", |record| {
+    ///     let text = std::str::from_utf8(&record.payload).map_err(|error| error.to_string())?;
+    ///     let (sensor, celsius) = text.split_once('=').ok_or("no equals sign")?;
+    ///     Ok((sensor.to_owned(), celsius.parse::<i64>().map_err(|error| error.to_string())?))
+    /// });
+    /// flow.sink("hot", &readings);
+    /// # });
+    /// assert_eq!(topics.lines("hot"), [r#"["k1",21]"#]);
+    /// assert!(topics.lines("readings.dead-letter")[0].contains("no equals sign"));
+    /// ```
     pub fn events_with<T: Event>(
         &mut self,
         topic: &str,
@@ -131,6 +206,25 @@ impl<'s> Flow<'s> {
 
     /// Events from a feed of one's own: each worker's share, as `feed` makes it from the worker's
     /// index, the number of workers, and the waker to call when there is something to read.
+    ///
+    /// Events that say themselves when they happen, with a [`Script`](crate::Script):
+    ///
+    /// ```
+    /// # mod setup { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/setup.rs")); } use setup::*;
+    /// # let topics = job(&[], |flow| {
+    /// let clicks = flow.feed("clicks", |worker, _workers, _waker| {
+    ///     let block = |entry, events: &[&str]| Block {
+    ///         order: Order { source: 0, partition: 0, position: Position { entry, ..Position::default() } },
+    ///         events: events.iter().map(|&page| page.to_owned()).collect(),
+    ///     };
+    ///     // All on the first worker, at the times 1 and 5.
+    ///     let script = [(1, vec![block(0, &["start", "prices"])]), (5, vec![block(2, &["start"])])];
+    ///     Script::new(script.into_iter().filter(move |_| worker == 0))
+    /// });
+    /// flow.sink("clicks", &clicks);
+    /// # });
+    /// assert_eq!(topics.lines("clicks"), [r#""start""#, r#""prices""#, r#""start""#]);
+    /// ```
     pub fn feed<T: Event, F: Feed<T>>(
         &mut self,
         name: &str,
@@ -158,12 +252,41 @@ impl<'s> Flow<'s> {
 
     /// A table from a topic in the `upsert` or `changes` envelope, or of messages with keys: each
     /// key's newest value, as a collection.
+    ///
+    /// ```
+    /// # mod setup { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/setup.rs")); } use setup::*;
+    /// // The topic `rooms`: {"key":7,"value":"kitchen"}  {"key":8,"value":"attic"}  {"key":8,"value":null}
+    /// # let topics = job(&[("rooms", &[r#"{"key":7,"value":"kitchen"}"#, r#"{"key":8,"value":"attic"}"#, r#"{"key":8,"value":null}"#])], |flow| {
+    /// let rooms = flow.table::<u64, String>("rooms");
+    /// flow.sink("rooms-now", &rooms);
+    /// # });
+    /// # let rooms_now = topics.lines("rooms-now");
+    /// # assert_eq!(rooms_now.len(), 1);
+    /// assert!(rooms_now[0].starts_with(r#"{"key":7,"before":null,"after":"kitchen","#));
+    /// ```
     pub fn table<K: Key, V: Record>(&mut self, topic: &str) -> VecCollection<'s, Time, (K, V), isize> {
         self.events_with(topic, decode_row::<K, V>).table(topic)
     }
 
     /// Writes to a topic: a reference to a collection of pairs (as [`changes`](crate::changes)) or to events, or
     /// a collection in one of the envelopes.
+    ///
+    /// ```
+    /// # mod setup { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/setup.rs")); } use setup::*;
+    /// # let topics = job(&[], |flow| {
+    /// # let readings = at(flow, [(1, vec![(7, 64)]), (2, vec![(7, 21)])]);
+    /// let sensors = readings.agents::<Sensor>("sensors", |(sensor, _)| *sensor); // at 1, 7 => 64; at 2, 7 => 21
+    /// flow.sink("celsius", &sensors);
+    /// flow.sink("celsius-now", upsert(&sensors.views()));
+    /// flow.sink("readings", &readings);
+    /// # });
+    /// assert_eq!(topics.lines("celsius"), [
+    ///     r#"{"key":7,"before":null,"after":64,"time":1}"#,
+    ///     r#"{"key":7,"before":64,"after":21,"time":2}"#,
+    /// ]);
+    /// assert_eq!(topics.lines("celsius-now"), [r#"{"key":7,"value":64,"time":1}"#, r#"{"key":7,"value":21,"time":2}"#]);
+    /// assert_eq!(topics.lines("readings"), ["[7,64]", "[7,21]"]);
+    /// ```
     pub fn sink(&mut self, topic: &str, output: impl Output<'s>) {
         output.write_to(self, topic);
     }
@@ -183,6 +306,20 @@ impl<'s> Flow<'s> {
 
     /// Keeps a collection in memory to be looked at while the job runs, see [`View`]. The handle that
     /// every worker of the process gets is of the same view.
+    ///
+    /// ```
+    /// # mod setup { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/setup.rs")); } use setup::*;
+    /// let (handed, handle) = std::sync::mpsc::channel();
+    /// # job(&[], move |flow| {
+    /// # let readings = at(flow, [(1, vec![(7, 64), (8, 12)]), (2, vec![(7, 21)])]);
+    /// let sensors = readings.agents::<Sensor>("sensors", |(sensor, _)| *sensor); // at 1, 7 => 64, 8 => 12; at 2, 7 => 21
+    /// handed.send(flow.view("sensors", &sensors)).expect("somebody waits for it");
+    /// # });
+    /// // On any thread, while the job runs and after it:
+    /// let view = handle.recv()?;
+    /// assert_eq!(view.snapshot()?.records, [((7, 21), 1), ((8, 12), 1)]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn view<D: Record + std::hash::Hash>(
         &mut self,
         name: &str,
@@ -210,6 +347,21 @@ impl<'s> Flow<'s> {
 
     /// Calls `logic` with each change of a collection when its time is closed: once a time, in order of times, with
     /// the changes consolidated and sorted, on the worker that has them. For tests and tools.
+    ///
+    /// ```
+    /// # mod setup { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/setup.rs")); } use setup::*;
+    /// let (told, changes) = std::sync::mpsc::channel();
+    /// # job(&[], move |flow| {
+    /// # let readings = at(flow, [(1, vec![(7, 64), (8, 12)]), (2, vec![(7, 21)])]);
+    /// let sensors = readings.agents::<Sensor>("sensors", |(sensor, _)| *sensor); // at 1, 7 => 64, 8 => 12; at 2, 7 => 21
+    /// let told = told.clone();
+    /// flow.each_time(&sensors.views(), move |time, changes| told.send((time, changes)).expect("somebody listens"));
+    /// # });
+    /// assert_eq!(changes.iter().collect::<Vec<_>>(), [
+    ///     (1, vec![((7, 64), 1), ((8, 12), 1)]),
+    ///     (2, vec![((7, 21), 1), ((7, 64), -1)]),
+    /// ]);
+    /// ```
     pub fn each_time<D: Record>(
         &mut self,
         collection: &VecCollection<'s, Time, D, isize>,
@@ -237,6 +389,18 @@ impl<'s, A: Agent> Collect<'s, (A::Key, A::View)> for Agents<'s, A> {
 }
 
 /// Reads a JSON value of type `T`, for [`Flow::events_with`].
+///
+/// ```
+/// # mod setup { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/setup.rs")); } use setup::*;
+/// // The newest of two versions of a message:
+/// # let topics = job(&[("readings", &["12", r#""64""#])], |flow| {
+/// let readings = flow.events_with("readings", |record| {
+///     json::<i64>(record).or_else(|_| json::<String>(record)?.parse().map_err(|_| "no number".to_owned()))
+/// });
+/// flow.sink("celsius", &readings); // of 12 and "64"
+/// # });
+/// assert_eq!(topics.lines("celsius"), ["12", "64"]);
+/// ```
 pub fn json<T: DeserializeOwned>(record: &RawRecord) -> Result<T, String> {
     serde_json::from_slice(&record.payload).map_err(|error| error.to_string())
 }
