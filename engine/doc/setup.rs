@@ -5,6 +5,7 @@ mod memory {
     include!("memory.rs");
 }
 pub use memory::Memory;
+pub use nekton_engine::connect;
 pub use nekton_engine::connect::Position;
 pub use nekton_engine::*;
 pub use serde::{Deserialize, Serialize};

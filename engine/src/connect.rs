@@ -4,6 +4,23 @@
 //! [`Sink`] behind a topic's logical name, opens the partitions that a worker owns, and from then
 //! on calls only methods that never block: a connector does its input and output on threads of its
 //! own, bounds what it holds in bytes, and calls the [`Waker`] it was given when there is something new.
+//!
+//! A whole connector, of topics in memory. The examples of this crate run on it:
+//!
+//! ```
+#![doc = include_str!("../doc/memory.rs")]
+//! # fn main() {
+//! let topics = Memory::default();
+//! topics.publish("readings", &["12", "64"]);
+//! # let opened = topics.clone();
+//! let config = nekton_engine::JobConfig { until_end: true, ..nekton_engine::JobConfig::new("copy") };
+//! nekton_engine::run(config, Arc::new(opened), |flow| {
+//!     let readings = flow.events::<i64>("readings");
+//!     flow.sink("copy", &readings);
+//! }).unwrap();
+//! assert_eq!(topics.lines("copy"), ["12", "64"]);
+//! # }
+//! ```
 
 use std::fmt;
 use std::sync::Arc;
@@ -24,6 +41,14 @@ pub type PartitionId = u32;
 ///
 /// Files: `entry` is the byte offset of the record in the (decompressed) file.
 /// Pulsar: `ledger`, `entry`, and the record's `index` in its batch.
+///
+/// ```
+/// use nekton_engine::connect::Position;
+///
+/// let first = Position { ledger: 4, entry: 17, index: 0 };
+/// assert!(first < Position { index: 1, ..first } && first < Position { entry: 18, ..first });
+/// assert_eq!(first.to_string(), "4:17:0");
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Position {
     /// The ledger, 0 where the topic has none.
@@ -195,6 +220,35 @@ pub trait PartitionWriter: Send {
 }
 
 /// Finds the topic behind a logical name. Implemented where flags are read.
+///
+/// ```
+/// # mod setup { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/setup.rs")); } use setup::*;
+/// use nekton_engine::connect::{Sink, SinkSettings, Source, Topics};
+/// use std::sync::Arc;
+///
+/// /// Topics of which one job sees only those that begin with its name.
+/// struct Under(&'static str, Memory);
+///
+/// impl Topics for Under {
+///     fn source(&self, name: &str) -> Result<Arc<dyn Source>> {
+///         self.1.source(&format!("{}/{name}", self.0))
+///     }
+///     fn sink(&self, name: &str, settings: &SinkSettings) -> Result<Arc<dyn Sink>> {
+///         self.1.sink(&format!("{}/{name}", self.0), settings)
+///     }
+/// }
+///
+/// # let memory = Memory::default();
+/// # memory.publish("house/readings", &["12", "64"]);
+/// # let topics = Arc::new(Under("house", memory.clone()));
+/// # let config = JobConfig { until_end: true, ..JobConfig::new("house") };
+/// run(config, topics, |flow| {
+///     let readings = flow.events::<i64>("readings"); // 12, 64, of `house/readings`
+///     flow.sink("hot", &readings.filter(|celsius| *celsius > 60));
+/// })?;
+/// assert_eq!(memory.lines("house/hot"), ["64"]);
+/// # Ok::<(), Error>(())
+/// ```
 pub trait Topics: Send + Sync {
     /// Opens `name` for reading. `until_end` asks for the end of the input to be reported.
     fn source(&self, name: &str) -> Result<Arc<dyn Source>>;

@@ -9,6 +9,24 @@ use crate::connect::{PartitionId, RawRecord};
 pub const MOST_BYTES: usize = 64 << 10;
 
 /// A record that could not be read as an event, as it is written to `<topic>.dead-letter`.
+///
+/// The dead letters of a topic are a topic as any other:
+///
+/// ```
+/// # mod setup { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/setup.rs")); } use setup::*;
+/// // `readings` has two lines: 12, hot
+/// # let topics = job(&[("readings", &["12", "hot"])], |flow| {
+/// flow.events::<i64>("readings");
+/// # });
+/// # let letters = topics.lines("readings.dead-letter");
+/// # let letters: &[&str] = &[letters[0].as_str()];
+/// # let topics = job(&[("readings.dead-letter", letters)], |flow| {
+/// // And in another program:
+/// let letters = flow.events::<DeadLetter>("readings.dead-letter");
+/// flow.sink("to-look-at", &letters.map(|letter| (letter.position, letter.text)));
+/// # });
+/// assert_eq!(topics.lines("to-look-at"), [r#"["0:1:0","hot"]"#]);
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeadLetter {
     /// The topic it was read from, as a URL.

@@ -3,6 +3,15 @@
 use std::fmt;
 
 /// What a caller can do about an [`Error`].
+///
+/// ```
+/// use nekton_engine::{Error, Kind};
+///
+/// fn again(error: &Error) -> bool {
+///     matches!(error.kind(), Kind::Unavailable)
+/// }
+/// assert!(!again(&Error::config("--workers 0 leaves nobody to work: give 1 or more")));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Kind {
@@ -27,6 +36,19 @@ pub enum Kind {
 }
 
 /// An error that says what happened, to what, and what to do.
+///
+/// ```
+/// use nekton_engine::{Error, Kind, Result};
+/// use std::path::Path;
+///
+/// fn limits(path: &Path) -> Result<String> {
+///     std::fs::read_to_string(path).map_err(|error| Error::io(format!("reading {}", path.display()), &error))
+/// }
+///
+/// let error = limits(Path::new("no/such/limits.toml")).unwrap_err().context("topic \"readings\"");
+/// assert_eq!(error.kind(), Kind::Missing);
+/// assert!(error.to_string().starts_with("topic \"readings\": reading no/such/limits.toml: "));
+/// ```
 #[derive(Clone)]
 pub struct Error {
     kind: Kind,

@@ -10,6 +10,19 @@ use crate::connect::{Sink, SinkSettings, Source, Start, Topics, Waker};
 use crate::error::{Error, Kind, Result};
 
 /// What becomes of a record that cannot be read as an event.
+///
+/// ```
+/// # mod setup { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/setup.rs")); } use setup::*;
+/// # use std::sync::Arc;
+/// # let topics = Memory::default();
+/// # topics.publish("readings", &["hot"]);
+/// // `readings` has one line: hot
+/// let config = JobConfig { until_end: true, on_bad_input: OnBadInput::Fail, ..JobConfig::new("house") };
+/// let ended = run(config, Arc::new(topics), |flow| {
+///     flow.events::<i64>("readings");
+/// });
+/// assert_eq!(ended.unwrap_err().kind(), Kind::BadInput);
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OnBadInput {
     /// It goes to the topic `<topic>.dead-letter`, with its position and the reason, and is counted.
@@ -20,6 +33,20 @@ pub enum OnBadInput {
 }
 
 /// What a job is told before it starts.
+///
+/// ```
+/// use nekton_engine::{JobConfig, OnBadInput, connect::Start};
+///
+/// // Two workers, from now on, until the inputs end; a bad record ends it at once.
+/// let config = JobConfig {
+///     workers: 2,
+///     start: Start::Latest,
+///     until_end: true,
+///     on_bad_input: OnBadInput::Fail,
+///     ..JobConfig::new("fleet")
+/// };
+/// assert_eq!(config.new_topic_partitions, 1);
+/// ```
 #[derive(Clone, Debug)]
 pub struct JobConfig {
     /// The job's name: of its subscriptions, producers and (later) checkpoints.
@@ -67,6 +94,32 @@ impl JobConfig {
 
 /// A request for a clean end: sources stop reading, what was read is worked through, sinks are
 /// flushed and closed. Timers that are not due yet do not fire.
+///
+/// ```
+/// # mod setup { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/setup.rs")); } use setup::*;
+/// # use std::sync::{Arc, atomic::{AtomicU64, Ordering}};
+/// /// Counts for ever.
+/// struct Counter(u64);
+///
+/// impl Feed<u64> for Counter {
+///     fn poll(&mut self, _budget: usize, into: &mut Reading<u64>) -> Result<connect::Polled> {
+/// #       let position = Position { entry: self.0, ..Position::default() };
+/// #       let order = Order { source: 0, partition: 0, position };
+///         into.blocks.push(Block { order, events: vec![self.0] });
+///         self.0 += 1;
+///         Ok(connect::Polled::More)
+///     }
+/// }
+///
+/// # let topics = Memory::default();
+/// let config = JobConfig::new("counting");
+/// let stop = config.stop.clone();
+/// run(config, Arc::new(topics), move |flow| {
+///     let stop = stop.clone();
+///     flow.feed("numbers", |_, _, _| Counter(0)).inspect(move |number| if *number == 100 { stop.request() });
+/// })?;
+/// # Ok::<(), Error>(())
+/// ```
 #[derive(Clone, Default)]
 pub struct Stop(Arc<StopState>);
 
@@ -103,6 +156,20 @@ impl fmt::Debug for Stop {
 }
 
 /// What a job did, as it is known in this process.
+///
+/// ```
+/// # mod setup { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/setup.rs")); } use setup::*;
+/// # use std::sync::Arc;
+/// # let topics = Memory::default();
+/// # topics.publish("readings", &["12", "hot"]);
+/// # let config = JobConfig { until_end: true, ..JobConfig::new("house") };
+/// // `readings` has two lines: 12, hot
+/// let summary = run(config, Arc::new(topics), |flow| {
+///     flow.events::<i64>("readings");
+/// })?;
+/// assert_eq!((summary.events, summary.dead_letters), (1, 1));
+/// # Ok::<(), Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Summary {
     /// Events read.

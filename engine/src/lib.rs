@@ -4,6 +4,39 @@
 //! the worker's pace, as [events]; roots ([agents], tables) turn events into differential collections;
 //! sinks and views take what changed. Everything here runs in ordinary timely dataflows; see
 //! [`Flow`] for what a program builds and [`run`](fn@run) for how it is run.
+//!
+//! ```
+//! # mod setup { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/setup.rs")); } use setup::*;
+//! /// A sensor; its events are its room and a temperature.
+//! #[derive(Default)]
+//! struct Sensor { room: String, hot: bool }
+//!
+//! impl Agent for Sensor {
+//!     type Key = u64;
+//!     type Event = (u64, String, i64);
+//!     type View = (String, bool);
+//!     type Emit = ();
+//!     fn create(_sensor: &u64) -> Self { Sensor::default() }
+//!     fn on_event(&mut self, (_, room, celsius): &Self::Event, _context: &mut Context<'_, Self>) {
+//!         (self.room, self.hot) = (room.clone(), *celsius > 60);
+//!     }
+//!     fn view(&self) -> Option<(String, bool)> { Some((self.room.clone(), self.hot)) }
+//! }
+//!
+//! # let reading = |sensor, celsius| (sensor, "kitchen".to_owned(), celsius);
+//! # let topics = job(&[], move |flow| {
+//! # let times = [(1, vec![reading(7, 21), reading(8, 64)]), (2, vec![reading(7, 64)]), (3, vec![reading(7, 65)])];
+//! # let readings = at(flow, times);
+//! // In the kitchen: sensors 7 and 8 send 21 and 64 at the time 1; 7 sends 64 at 2, and 65 at 3.
+//! let sensors = readings.agents::<Sensor>("sensors", |(sensor, ..)| *sensor);
+//! let hot_by_room = sensors.filter(|(_, (_, hot))| *hot).map(|(_, (room, _))| room).count();
+//! flow.sink("hot-by-room", &hot_by_room);
+//! # });
+//! assert_eq!(topics.lines("hot-by-room"), [
+//!     r#"{"key":"kitchen","before":null,"after":1,"time":1}"#,
+//!     r#"{"key":"kitchen","before":1,"after":2,"time":2}"#, // and nothing at 3
+//! ]);
+//! ```
 #![forbid(unsafe_code)]
 
 pub mod agents;

@@ -24,6 +24,27 @@ use crate::time::Time;
 ///
 /// # Errors
 /// The first error of any worker; all others of this process have ended when it is returned.
+///
+/// ```
+/// # mod setup { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/setup.rs")); } use setup::*;
+/// # use std::sync::Arc;
+/// # let topics = Memory::default();
+/// # topics.publish("readings", &["12", "64"]);
+/// // The topics of the example in `connect`; `readings` has 12, 64.
+/// let config = JobConfig { until_end: true, ..JobConfig::new("house") };
+/// let summary = run(config, Arc::new(topics.clone()), |flow| {
+///     let readings = flow.events::<i64>("readings");
+///     flow.sink("hot", &readings.filter(|celsius| *celsius > 60));
+/// })?;
+/// assert_eq!(topics.lines("hot"), ["64"]);
+/// assert_eq!((summary.events, summary.messages), (2, 1));
+///
+/// let twice = run(JobConfig::new("house"), Arc::new(topics), |flow| {
+///     flow.events::<i64>("nowhere");
+/// });
+/// assert_eq!(twice.unwrap_err().kind(), Kind::Missing);
+/// # Ok::<(), Error>(())
+/// ```
 pub fn run<F>(config: JobConfig, topics: Arc<dyn Topics>, program: F) -> Result<Summary>
 where
     F: for<'s> Fn(&mut Flow<'s>) + Send + Sync + 'static,

@@ -10,6 +10,26 @@ use crate::source::{Feed, Reading};
 use crate::time::Time;
 
 /// Blocks of events by time; times rise.
+///
+/// ```
+/// # mod setup { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/setup.rs")); } use setup::*;
+/// let block = |entry, events: &[i64]| Block {
+///     order: Order { source: 0, partition: 0, position: Position { entry, ..Position::default() } },
+///     events: events.to_vec(),
+/// };
+/// let script = Script::new([(1, vec![block(0, &[64, 12])]), (60_000, vec![block(2, &[21])])]);
+///
+/// # let topics = job(&[], move |flow| {
+/// // With more than one worker, each gets its own share of the partitions.
+/// let readings = flow.feed("readings", |_worker, _workers, _waker| script.clone());
+/// let newest = readings.map(|celsius| ("newest".to_owned(), Some(celsius))).table("newest");
+/// flow.sink("newest", upsert(&newest));
+/// # });
+/// assert_eq!(topics.lines("newest"), [
+///     r#"{"key":"newest","value":12,"time":1}"#,
+///     r#"{"key":"newest","value":21,"time":60000}"#,
+/// ]);
+/// ```
 #[derive(Clone, Debug)]
 pub struct Script<E> {
     readings: VecDeque<(Time, Vec<Block<E>>)>,

@@ -37,6 +37,33 @@ impl<E> Default for Reading<E> {
 
 /// The share of an input that one worker reads, already decoded. Topics are one implementation;
 /// generators and recorded scripts are others.
+///
+/// ```
+/// # mod setup { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/setup.rs")); } use setup::*;
+/// use nekton_engine::connect::Polled;
+///
+/// /// The even numbers below 10, with their own times: 0 at 1, 2 at 3, and so on.
+/// struct Even(u64);
+///
+/// impl Feed<u64> for Even {
+///     fn poll(&mut self, _budget: usize, into: &mut Reading<u64>) -> Result<Polled> {
+///         let position = Position { entry: self.0, ..Position::default() };
+///         let order = Order { source: 0, partition: 0, position };
+///         into.blocks.push(Block { order, events: vec![self.0] });
+///         self.0 += 2;
+///         Ok(if self.0 < 10 { Polled::More } else { Polled::End })
+///     }
+///     fn next_time(&self) -> Option<Time> {
+///         Some(self.0 + 1)
+///     }
+/// }
+///
+/// # let topics = job(&[], |flow| {
+/// let even = flow.feed("even", |_worker, _workers, _waker| Even(0));
+/// flow.sink("even", &even);
+/// # });
+/// assert_eq!(topics.lines("even"), ["0", "2", "4", "6", "8"]);
+/// ```
 pub trait Feed<E>: 'static {
     /// Reads about `budget` bytes without blocking.
     fn poll(&mut self, budget: usize, into: &mut Reading<E>) -> Result<Polled>;

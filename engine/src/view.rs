@@ -21,6 +21,31 @@ use crate::time::Time;
 /// [`snapshot`](View::snapshot) never mixes times. Cost: a record and about 40 bytes each, a search in a tree a change,
 /// one lock an epoch and worker. It is bounded: past the job's `view_limit`, its memory is given
 /// back and snapshots say so, while the job goes on.
+///
+/// ```
+/// # mod setup { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/setup.rs")); } use setup::*;
+/// use std::sync::mpsc::channel;
+///
+/// // The program runs on the job's workers, so it hands the view out.
+/// let (handed, handle) = channel();
+/// # let topics = Memory::default();
+/// # topics.publish("readings", &["[7,64]", "[8,12]"]);
+/// # let topics = std::sync::Arc::new(topics);
+/// let job = std::thread::spawn(move || {
+///     let config = JobConfig { until_end: true, ..JobConfig::new("house") };
+///     run(config, topics, move |flow| {
+///         let readings = flow.events::<(u64, i64)>("readings"); // [7,64]  [8,12]
+///         let sensors = readings.agents::<Sensor>("sensors", |(sensor, _)| *sensor);
+///         handed.send(flow.view("sensors", &sensors)).expect("somebody waits for it");
+///     })
+/// });
+/// let view = handle.recv()?;
+/// // At any moment, a snapshot is of one time: here, of that before both or after both.
+/// assert!([0, 2].contains(&view.snapshot()?.records.len()));
+/// job.join().expect("the job does not panic")?;
+/// assert_eq!(view.snapshot()?, Snapshot { before: Time::MAX, records: vec![((7, 64), 1), ((8, 12), 1)] });
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct View<D>(Arc<Mutex<Kept<D>>>);
 
 impl<D> Clone for View<D> {

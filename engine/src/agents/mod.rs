@@ -74,6 +74,39 @@ pub trait Agent: Sized + 'static {
     fn on_event(&mut self, event: &Self::Event, context: &mut Context<'_, Self>);
 
     /// The timer is due that was set with [`Context::set_timer`].
+    ///
+    /// ```
+    /// # mod setup { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/setup.rs")); } use setup::*;
+    /// /// A door that says when it has been open for ten seconds.
+    /// #[derive(Default)]
+    /// struct Door { warn: bool }
+    ///
+    /// impl Agent for Door {
+    /// #   type Key = u64;
+    ///     type Event = (u64, bool); // the door, and whether it was opened or closed
+    /// #   type View = bool;
+    /// #   type Emit = ();
+    /// #   fn create(_door: &u64) -> Self { Door::default() }
+    ///     fn on_event(&mut self, &(_, open): &(u64, bool), context: &mut Context<'_, Self>) {
+    ///         self.warn = false;
+    ///         if open { context.set_timer(context.time() + 10_000) } else { context.clear_timer() }
+    ///     }
+    ///     fn on_timer(&mut self, _context: &mut Context<'_, Self>) {
+    ///         self.warn = true;
+    ///     }
+    ///     fn view(&self) -> Option<bool> { Some(self.warn) }
+    /// }
+    ///
+    /// # let topics = job(&[], |flow| {
+    /// # let moves = at(flow, [(0, vec![(1, true), (2, true)]), (9_000, vec![(1, false)]), (60_000, vec![(2, false)])]);
+    /// let doors = moves.agents::<Door>("doors", |(door, _)| *door); // both opened at 0; 1 closed at 9,000, 2 at 60,000
+    /// flow.sink("warnings", &doors.filter(|(_, warn)| *warn));
+    /// # });
+    /// assert_eq!(topics.lines("warnings"), [
+    ///     r#"{"key":2,"before":null,"after":true,"time":10000}"#,
+    ///     r#"{"key":2,"before":true,"after":null,"time":60000}"#,
+    /// ]);
+    /// ```
     fn on_timer(&mut self, context: &mut Context<'_, Self>) {
         let _ = context;
     }
@@ -84,6 +117,43 @@ pub trait Agent: Sized + 'static {
 }
 
 /// What an agent can do besides changing its state.
+///
+/// ```
+/// # mod setup { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/setup.rs")); } use setup::*;
+/// /// A parcel on its way; its events are its number and what happened to it.
+/// struct Parcel { number: u64, since: Time }
+///
+/// impl Agent for Parcel {
+///     type Key = u64;
+///     type Event = (u64, String);
+///     type View = u64;
+///     type Emit = String;
+///     fn create(number: &u64) -> Self { Parcel { number: *number, since: 0 } }
+///     fn on_event(&mut self, (_, what): &(u64, String), context: &mut Context<'_, Self>) {
+///         match what.as_str() {
+///             "posted" => self.since = context.time(),
+///             _ => {
+///                 let minutes = (context.time() - self.since) / 60_000;
+///                 context.emit(format!("parcel {} took {minutes} minutes", context.key()));
+///                 context.leave();
+///             }
+///         }
+///     }
+///     fn view(&self) -> Option<u64> { Some(self.number) }
+/// }
+///
+/// # let topics = job(&[], |flow| {
+/// # let scans = at(flow, [(1, vec![(5, "posted".to_owned())]), (120_001, vec![(5, "delivered".to_owned())])]);
+/// let parcels = scans.agents::<Parcel>("parcels", |(parcel, _)| *parcel); // posted at 1, delivered at 120,001
+/// flow.sink("on-their-way", upsert(&parcels.views()));
+/// flow.sink("deliveries", &parcels.emitted());
+/// # });
+/// assert_eq!(topics.lines("deliveries"), [r#""parcel 5 took 2 minutes""#]);
+/// assert_eq!(topics.lines("on-their-way"), [
+///     r#"{"key":5,"value":5,"time":1}"#,
+///     r#"{"key":5,"value":null,"time":120001}"#,
+/// ]);
+/// ```
 pub struct Context<'a, A: Agent> {
     key: &'a A::Key,
     time: Time,
@@ -108,6 +178,28 @@ impl<A: Agent> Context<'_, A> {
     }
     /// Sets the agent's one timer, in place of any that is pending. It fires at `due`, or at the next
     /// millisecond if that has passed.
+    ///
+    /// ```
+    /// use nekton_engine::{Agent, Context};
+    ///
+    /// # struct Sensor { silent: bool }
+    /// impl Agent for Sensor {
+    /// #   type Key = u64;
+    /// #   type Event = u64;
+    /// #   type View = bool;
+    /// #   type Emit = ();
+    /// #   fn create(_sensor: &u64) -> Self { Sensor { silent: false } }
+    /// #   fn view(&self) -> Option<bool> { Some(self.silent) }
+    ///     fn on_event(&mut self, _reading: &u64, context: &mut Context<'_, Self>) {
+    ///         self.silent = false;
+    ///         context.set_timer(context.time() + 60_000); // a minute after the last reading, whatever was set before
+    ///     }
+    ///     fn on_timer(&mut self, _context: &mut Context<'_, Self>) {
+    ///         self.silent = true;
+    ///     }
+    ///     // ..
+    /// }
+    /// ```
     pub fn set_timer(&mut self, due: Time) {
         self.effects.timer = Some(TimerChange::Set(due.max(self.time + 1)));
         self.effects.any = true;
@@ -146,6 +238,21 @@ pub(crate) struct Effects<A: Agent> {
 }
 
 /// The agents of a root, as collections and events.
+///
+/// ```
+/// # mod setup { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/setup.rs")); } use setup::*;
+/// # let topics = job(&[], |flow| {
+/// # let readings = at(flow, [(1, vec![(7, 64), (8, 12)]), (2, vec![(7, 101)])]);
+/// let sensors = readings.agents::<Sensor>("sensors", |(sensor, _)| *sensor); // at 1, 7 => 64, 8 => 12; at 2, 7 => 101
+/// flow.sink("hot", &sensors.filter(|(_, celsius)| *celsius > 60)); // a collection
+/// flow.sink("alarms", &sensors.emitted()); // events: a `Sensor` emits one above 100
+/// # });
+/// assert_eq!(topics.lines("hot"), [
+///     r#"{"key":7,"before":null,"after":64,"time":1}"#,
+///     r#"{"key":7,"before":64,"after":101,"time":2}"#,
+/// ]);
+/// assert_eq!(topics.lines("alarms"), [r#""7 boils""#]);
+/// ```
 pub struct Agents<'s, A: Agent> {
     pub(crate) views: VecCollection<'s, Time, (A::Key, A::View), isize>,
     pub(crate) emitted: Events<'s, A::Emit>,
@@ -159,14 +266,52 @@ impl<A: Agent> Clone for Agents<'_, A> {
 
 impl<'s, A: Agent> Agents<'s, A> {
     /// The views as a differential collection of `(key, view)`.
+    ///
+    /// ```
+    /// # mod setup { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/setup.rs")); } use setup::*;
+    /// # let topics = job(&[], |flow| {
+    /// # let readings = at(flow, [(1, vec![(7, 64), (8, 12)]), (2, vec![(8, 65)])]);
+    /// let sensors = readings.agents::<Sensor>("sensors", |(sensor, _)| *sensor); // at 1, 7 => 64, 8 => 12; at 2, 8 => 65
+    /// let hottest = sensors.views().map(|view| ((), view)).reduce(|(), views, hottest| {
+    ///     let (_, celsius) = views.iter().map(|(view, _)| **view).max_by_key(|(_, celsius)| *celsius).expect("a group has some");
+    ///     hottest.push((celsius, 1));
+    /// });
+    /// flow.sink("hottest", upsert(&hottest));
+    /// # });
+    /// assert_eq!(topics.lines("hottest"), [r#"{"key":null,"value":64,"time":1}"#, r#"{"key":null,"value":65,"time":2}"#]);
+    /// ```
     pub fn views(&self) -> VecCollection<'s, Time, (A::Key, A::View), isize> {
         self.views.clone()
     }
     /// The events that agents emitted, ordered by segment and by what they reacted to.
+    ///
+    /// ```
+    /// # mod setup { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/setup.rs")); } use setup::*;
+    /// # let topics = job(&[], |flow| {
+    /// # let readings = at(flow, [(1, vec![(7, 101), (7, 99)]), (2, vec![(7, 102)])]);
+    /// let sensors = readings.agents::<Sensor>("sensors", |(sensor, _)| *sensor); // at 1, 7 => 101 and 99; at 2, 7 => 102
+    /// flow.sink("alarms", &sensors.emitted()); // a `Sensor` emits one above 100, though nobody sees it above 100 at 1
+    /// # });
+    /// assert_eq!(topics.lines("alarms"), [r#""7 boils""#, r#""7 boils""#]);
+    /// ```
     pub fn emitted(&self) -> Events<'s, A::Emit> {
         self.emitted.clone()
     }
     /// [`Collection::map`](VecCollection::map) of the views.
+    ///
+    /// ```
+    /// # mod setup { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/setup.rs")); } use setup::*;
+    /// # let topics = job(&[], |flow| {
+    /// # let readings = at(flow, [(1, vec![(7, 64), (8, 12)]), (2, vec![(7, 61)]), (3, vec![(7, 59)])]);
+    /// let sensors = readings.agents::<Sensor>("sensors", |(sensor, _)| *sensor); // 8 => 12; 7 => 64, 61 at 2, 59 at 3
+    /// flow.sink("hot", upsert(&sensors.map(|(sensor, celsius)| (sensor, celsius > 60))));
+    /// # });
+    /// assert_eq!(topics.lines("hot"), [
+    ///     r#"{"key":7,"value":true,"time":1}"#,
+    ///     r#"{"key":8,"value":false,"time":1}"#,
+    ///     r#"{"key":7,"value":false,"time":3}"#, // nothing at 2
+    /// ]);
+    /// ```
     pub fn map<D: Record>(
         &self,
         logic: impl FnMut((A::Key, A::View)) -> D + 'static,
@@ -174,6 +319,16 @@ impl<'s, A: Agent> Agents<'s, A> {
         self.views().map(logic)
     }
     /// [`Collection::filter`](VecCollection::filter) of the views.
+    ///
+    /// ```
+    /// # mod setup { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/setup.rs")); } use setup::*;
+    /// # let topics = job(&[], |flow| {
+    /// # let readings = at(flow, [(1, vec![(7, 64), (8, 12)]), (2, vec![(7, 59)])]);
+    /// let sensors = readings.agents::<Sensor>("sensors", |(sensor, _)| *sensor); // at 1, 7 => 64, 8 => 12; at 2, 7 => 59
+    /// flow.sink("hot", upsert(&sensors.filter(|(_, celsius)| *celsius > 60)));
+    /// # });
+    /// assert_eq!(topics.lines("hot"), [r#"{"key":7,"value":64,"time":1}"#, r#"{"key":7,"value":null,"time":2}"#]);
+    /// ```
     pub fn filter(
         &self,
         condition: impl FnMut(&(A::Key, A::View)) -> bool + 'static,
@@ -181,6 +336,17 @@ impl<'s, A: Agent> Agents<'s, A> {
         self.views().filter(condition)
     }
     /// [`Collection::flat_map`](VecCollection::flat_map) of the views.
+    ///
+    /// ```
+    /// # mod setup { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/setup.rs")); } use setup::*;
+    /// # let topics = job(&[], |flow| {
+    /// # let readings = at(flow, [(1, vec![(7, 64), (8, 12)])]);
+    /// let sensors = readings.agents::<Sensor>("sensors", |(sensor, _)| *sensor); // 7 => 64, 8 => 12
+    /// let reached = sensors.flat_map(|(_, celsius)| [20, 40, 60].into_iter().filter(move |mark| celsius >= *mark));
+    /// flow.sink("reached", diffs(&reached));
+    /// # });
+    /// assert_eq!(topics.lines("reached").len(), 3);
+    /// ```
     pub fn flat_map<I>(
         &self,
         logic: impl FnMut((A::Key, A::View)) -> I + 'static,

@@ -24,6 +24,24 @@ pub(crate) use operator::{Encoder, sink};
 /// Something that can be written to a topic: a collection in one of the envelopes
 /// ([`changes`], [`upsert`], [`diffs`]; a collection of pairs by itself is written as changes), or
 /// events ([`keyed`], or a reference to [`Events`]).
+///
+/// ```
+/// # mod setup { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/setup.rs")); } use setup::*;
+/// /// Writes what is hot, and nothing else.
+/// struct Hot<'s>(Events<'s, i64>);
+///
+/// impl<'s> Output<'s> for Hot<'s> {
+///     fn write_to(self, flow: &mut Flow<'s>, topic: &str) {
+///         flow.sink(topic, &self.0.filter(|celsius| *celsius > 60));
+///     }
+/// }
+///
+/// # let topics = job(&[("readings", &["12", "64"])], |flow| {
+/// let readings = flow.events::<i64>("readings"); // 12, 64
+/// flow.sink("hot", Hot(readings));
+/// # });
+/// assert_eq!(topics.lines("hot"), ["64"]);
+/// ```
 pub trait Output<'s> {
     /// Builds the operators that write it to `topic`.
     fn write_to(self, flow: &mut Flow<'s>, topic: &str);
@@ -45,18 +63,64 @@ pub struct Keyed<'s, E: Clone + 'static, F> {
 }
 
 /// Writes each change of a key's value, as Debezium's users know it. A key may have one value at a time.
+///
+/// ```
+/// # mod setup { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/setup.rs")); } use setup::*;
+/// # let topics = job(&[], |flow| {
+/// # let readings = at(flow, [(1, vec![(7, 64)]), (2, vec![(7, 21)])]);
+/// let sensors = readings.agents::<Sensor>("sensors", |(sensor, _)| *sensor); // at 1, 7 => 64; at 2, 7 => 21
+/// flow.sink("celsius", changes(&sensors.views()));
+/// # });
+/// assert_eq!(topics.lines("celsius"), [
+///     r#"{"key":7,"before":null,"after":64,"time":1}"#,
+///     r#"{"key":7,"before":64,"after":21,"time":2}"#,
+/// ]);
+/// ```
 pub fn changes<C>(collection: C) -> Changes<C> {
     Changes(collection)
 }
 /// Writes each key's newest value, or that it has none any more. A key may have one value at a time.
+///
+/// ```
+/// # mod setup { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/setup.rs")); } use setup::*;
+/// # let topics = job(&[], |flow| {
+/// # let readings = at(flow, [(1, vec![(7, 64)]), (2, vec![(7, 21)])]);
+/// let sensors = readings.agents::<Sensor>("sensors", |(sensor, _)| *sensor); // at 1, 7 => 64; at 2, 7 => 21
+/// flow.sink("hot", upsert(&sensors.filter(|(_, celsius)| *celsius > 60)));
+/// # });
+/// assert_eq!(topics.lines("hot"), [r#"{"key":7,"value":64,"time":1}"#, r#"{"key":7,"value":null,"time":2}"#]);
+/// ```
 pub fn upsert<C>(collection: C) -> Upsert<C> {
     Upsert(collection)
 }
 /// Writes each record that came to the collection or left it, with its count.
+///
+/// ```
+/// # mod setup { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/setup.rs")); } use setup::*;
+/// # let topics = job(&[], |flow| {
+/// # let readings = at(flow, [(1, vec![(7, 20), (8, 20)]), (2, vec![(8, 21)])]);
+/// let sensors = readings.agents::<Sensor>("sensors", |(sensor, _)| *sensor); // at 1, 7 => 20, 8 => 20; at 2, 8 => 21
+/// flow.sink("celsius", diffs(&sensors.map(|(_, celsius)| celsius)));
+/// # });
+/// assert_eq!(topics.lines("celsius"), [
+///     r#"{"data":20,"time":1,"diff":2}"#,
+///     r#"{"data":20,"time":2,"diff":-1}"#,
+///     r#"{"data":21,"time":2,"diff":1}"#,
+/// ]);
+/// ```
 pub fn diffs<C>(collection: C) -> Diffs<C> {
     Diffs(collection)
 }
 /// Writes events with a key: those of one key stay in order, in one partition.
+///
+/// ```
+/// # mod setup { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/setup.rs")); } use setup::*;
+/// # let topics = job(&[("orders", &[r#"["books",1200]"#, r#"["toys",80]"#])], |flow| {
+/// let orders = flow.events::<(String, u64)>("orders"); // ["books",1200]  ["toys",80]
+/// flow.sink("orders-by-shelf", keyed(&orders, |(shelf, _cents)| shelf.clone()));
+/// # });
+/// assert_eq!(topics.lines("orders-by-shelf"), [r#"["books",1200]"#, r#"["toys",80]"#]);
+/// ```
 pub fn keyed<'s, E: Clone, K, F: Fn(&E) -> K + 'static>(events: &Events<'s, E>, key: F) -> Keyed<'s, E, F> {
     Keyed { events: events.clone(), key }
 }
