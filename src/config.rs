@@ -12,6 +12,30 @@ use nekton_engine::{Error, Result};
 ///
 /// # Errors
 /// If the file cannot be read or has a key that is no flag.
+///
+/// A program with a flag of its own, and clap among its dependencies:
+///
+/// ```no_run
+/// use nekton::prelude::*;
+///
+/// #[derive(clap::Parser)]
+/// struct Flags {
+///     /// From which temperature on a sensor is hot
+///     #[arg(long, default_value_t = 60)]
+///     hot: i64,
+///     #[command(flatten)]
+///     runner: Runner,
+/// }
+///
+/// fn main() -> nekton::Result<()> {
+///     let Flags { hot, runner } = nekton::parse()?;
+///     runner.run("house", move |flow| {
+///         let readings = flow.events::<i64>("readings");
+///         flow.sink("hot", &readings.filter(move |celsius| *celsius >= hot));
+///     })?;
+///     Ok(())
+/// }
+/// ```
 pub fn parse<P: CommandFactory + FromArgMatches>() -> Result<P> {
     let mut arguments = std::env::args_os();
     let program = arguments.next().into_iter();

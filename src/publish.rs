@@ -31,13 +31,23 @@ const ASK_AGAIN: Duration = Duration::from_millis(100);
 /// open, nobody else can write the topic, and who reads it until its end sees none. On Pulsar others may
 /// publish as well.
 ///
-/// ```no_run
-/// # use nekton::{Publisher, Runner};
-/// # fn publish(runner: &Runner) -> nekton::Result<()> {
-/// let mut publisher = Publisher::open(runner, "readings", 4)?;
-/// publisher.publish("sensor 7", &serde_json::json!({"sensor": 7, "celsius": 21}))?;
-/// publisher.close()
-/// # }
+/// ```
+/// use nekton::Publisher;
+///
+/// # use clap::Parser;
+/// # #[derive(Parser)]
+/// # struct Flags { #[command(flatten)] runner: nekton::Runner }
+/// # let topics = tempfile::tempdir()?;
+/// # let runner = &Flags::parse_from(["house", "--topics", &format!("file:{}", topics.path().display())]).runner;
+/// let mut publisher = Publisher::open(runner, "readings", 4)?; // 4 partitions, if it does not exist
+/// publisher.publish("k1", &serde_json::json!({"sensor": "k1", "celsius": 21}))?;
+/// publisher.publish("k1", &serde_json::json!({"sensor": "k1", "celsius": 64}))?;
+/// assert_eq!(publisher.published(), 2);
+/// publisher.close()?;
+/// # let written = (0..4).map(|n| std::fs::read_to_string(topics.path().join(format!("readings/{n}.jsonl"))));
+/// # let written: Vec<usize> = written.map(|lines| lines.map_or(0, |lines| lines.lines().count())).collect();
+/// # assert!(written.contains(&2), "{written:?}");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct Publisher {
     topic: String,

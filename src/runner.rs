@@ -15,6 +15,22 @@ use crate::topics::ByUrl;
 
 /// The flags that every nekton program has. A program with flags of its own flattens them in:
 /// `#[command(flatten)] runner: Runner`, and calls [`crate::parse`].
+///
+/// ```
+/// use clap::Parser;
+/// use nekton::Runner;
+///
+/// #[derive(Parser)]
+/// struct Flags {
+///     #[command(flatten)]
+///     runner: Runner,
+/// }
+///
+/// let given = ["house", "--workers", "2", "--until-end", "--topics", "file:./recorded"];
+/// let Flags { runner } = Flags::try_parse_from(given)?;
+/// assert_eq!((runner.workers(), runner.until_end(), runner.topics_url()), (2, true, "file:./recorded"));
+/// # Ok::<(), clap::Error>(())
+/// ```
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Running")]
 pub struct Runner {
@@ -126,6 +142,15 @@ struct Bare {
 ///
 /// # Errors
 /// If the settings file cannot be read.
+///
+/// ```no_run
+/// fn main() -> nekton::Result<()> {
+///     nekton::run("house", |flow| {
+///         let readings = flow.events::<i64>("readings");
+///         flow.sink("hot", &readings.filter(|celsius| *celsius > 60));
+///     })
+/// }
+/// ```
 pub fn run<F>(name: &str, program: F) -> Result<()>
 where
     F: for<'s> Fn(&mut Flow<'s>) + Send + Sync + 'static,
@@ -140,6 +165,29 @@ where
 
 impl Runner {
     /// While `held` is true, `--until-end` does not end: something is still being published.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use std::sync::atomic::{AtomicBool, Ordering};
+    ///
+    /// # use clap::Parser;
+    /// # #[derive(Parser)]
+    /// # struct Flags { #[command(flatten)] runner: nekton::Runner }
+    /// # let topics = tempfile::tempdir()?;
+    /// # std::fs::create_dir(topics.path().join("readings"))?;
+    /// # std::fs::write(topics.path().join("readings/0.jsonl"), "12\n64\n")?;
+    /// # let under = format!("file:{}", topics.path().display());
+    /// # let Flags { runner } = Flags::parse_from(["house", "--until-end", "--topics", &under]);
+    /// let publishing = Arc::new(AtomicBool::new(true));
+    /// let runner = runner.hold_end(publishing.clone()); // of a program that was started with --until-end
+    /// let job = std::thread::spawn(move || runner.run("house", |flow| {
+    ///     flow.events::<i64>("readings");
+    /// }));
+    /// // .. publish to `readings` ..
+    /// publishing.store(false, Ordering::SeqCst);
+    /// assert_eq!(job.join().expect("the job does not panic")?.events, 2);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn hold_end(mut self, held: Arc<AtomicBool>) -> Self {
         self.hold_end = Some(held);
@@ -147,6 +195,24 @@ impl Runner {
     }
 
     /// A handle that ends the job cleanly, as Ctrl-C does.
+    ///
+    /// ```
+    /// # use clap::Parser;
+    /// # #[derive(Parser)]
+    /// # struct Flags { #[command(flatten)] runner: nekton::Runner }
+    /// # let topics = tempfile::tempdir()?;
+    /// # std::fs::create_dir(topics.path().join("readings"))?;
+    /// # std::fs::write(topics.path().join("readings/0.jsonl"), "12\n64\n")?;
+    /// # let Flags { runner } = Flags::parse_from(["house", "--topics", &format!("file:{}", topics.path().display())]);
+    /// let stop = runner.stop_handle();
+    /// let summary = runner.run("house", move |flow| {
+    ///     let stop = stop.clone();
+    ///     // `readings` has 12, 64, and is followed; the first that is hot ends the job.
+    ///     flow.events::<i64>("readings").inspect(move |celsius| if *celsius > 60 { stop.request() });
+    /// })?;
+    /// assert_eq!(summary.events, 2);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn stop_handle(&self) -> Stop {
         self.stop.clone()
     }
@@ -175,6 +241,24 @@ impl Runner {
     ///
     /// # Errors
     /// Whatever ended the job before its end.
+    ///
+    /// ```
+    /// # use clap::Parser;
+    /// # #[derive(Parser)]
+    /// # struct Flags { #[command(flatten)] runner: nekton::Runner }
+    /// # let topics = tempfile::tempdir()?;
+    /// # std::fs::create_dir(topics.path().join("readings"))?;
+    /// # let under = format!("file:{}", topics.path().display());
+    /// std::fs::write(topics.path().join("readings/0.jsonl"), "12\n64\n")?;
+    /// let Flags { runner } = Flags::parse_from(["house", "--until-end", "--topics", &under]);
+    /// let summary = runner.run("house", |flow| {
+    ///     let readings = flow.events::<i64>("readings");
+    ///     flow.sink("hot", &readings.filter(|celsius| *celsius > 60));
+    /// })?;
+    /// assert_eq!((summary.events, summary.messages), (2, 1));
+    /// assert_eq!(std::fs::read_to_string(topics.path().join("hot/0.jsonl"))?, "64\n");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn run<F>(self, name: &str, program: F) -> Result<Summary>
     where
         F: for<'s> Fn(&mut Flow<'s>) + Send + Sync + 'static,

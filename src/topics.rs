@@ -121,6 +121,34 @@ impl Topics for ByUrl {
 ///
 /// # Errors
 /// If the URL is of no known kind, there is no such topic, or it may not be read.
+///
+/// ```
+/// use nekton::connect::{Polled, Start, Waker};
+/// use nekton::topics::{Access, open_source};
+/// use std::sync::{Arc, mpsc};
+///
+/// # use clap::Parser;
+/// # #[derive(Parser)]
+/// # struct Flags { #[command(flatten)] access: Access }
+/// # let folder = tempfile::tempdir()?;
+/// # std::fs::write(folder.path().join("0.jsonl"), "12\n64\n")?;
+/// # let url = format!("file:{}", folder.path().display());
+/// # let access = Flags::parse_from(["look"]).access;
+/// let source = open_source(&url, true, &access)?; // `access` as `Runner`, among the program's flags
+/// let (sender, woken) = mpsc::channel();
+/// let waker: Waker = Arc::new(move || { let _ = sender.send(()); });
+/// let mut partition = source.open(0, Start::Earliest, waker)?;
+/// let mut records = Vec::new();
+/// loop {
+///     match partition.poll(1 << 20, &mut records)? {
+///         Polled::More => {}
+///         Polled::Idle => woken.recv()?,
+///         Polled::End => break,
+///     }
+/// }
+/// assert_eq!(records.iter().map(|record| &record.payload[..]).collect::<Vec<_>>(), [b"12", b"64"]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn open_source(url: &str, until_end: bool, access: &Access) -> Result<Arc<dyn Source>> {
     one(url, until_end, access)?.source(url)
 }
@@ -130,6 +158,26 @@ pub fn open_source(url: &str, until_end: bool, access: &Access) -> Result<Arc<dy
 ///
 /// # Errors
 /// If the URL is of no known kind, or the topic cannot be written.
+///
+/// ```
+/// use nekton::connect::{Envelope, Message, SinkSettings, WriteBatch};
+/// use nekton::topics::{Access, open_sink};
+/// use std::sync::Arc;
+///
+/// # use clap::Parser;
+/// # #[derive(Parser)]
+/// # struct Flags { #[command(flatten)] access: Access }
+/// # let folder = tempfile::tempdir()?;
+/// # let url = format!("file:{}", folder.path().join("readings").display());
+/// # let access = Flags::parse_from(["write"]).access;
+/// let settings = SinkSettings { envelope: Envelope::Events, schema: None, partitions: 1 };
+/// let sink = open_sink(&url, &settings, &access)?;
+/// let mut partition = sink.open(0, Arc::new(|| {}))?;
+/// partition.write(WriteBatch { time: 1, messages: vec![Message { key: None, value: Some("64".into()) }] })?;
+/// partition.close()?;
+/// # assert_eq!(std::fs::read_to_string(folder.path().join("readings/0.jsonl"))?, "64\n");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn open_sink(url: &str, settings: &SinkSettings, access: &Access) -> Result<Arc<dyn Sink>> {
     one(url, true, access)?.sink(url, settings)
 }

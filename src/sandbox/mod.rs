@@ -130,6 +130,19 @@ impl Sandbox {
     ///
     /// # Errors
     /// If what was written down about it cannot be read.
+    ///
+    /// ```
+    /// use nekton::sandbox::Sandbox;
+    ///
+    /// # let folder = tempfile::tempdir()?;
+    /// # let folder = folder.path();
+    /// match Sandbox::find(folder)? {
+    ///     Some(sandbox) => println!("runs at {}", sandbox.url()),
+    ///     None => println!("does not run"),
+    /// }
+    /// # assert!(Sandbox::find(folder)?.is_none());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn find(folder: &Path) -> Result<Option<Self>> {
         let Ok(folder) = state::absolute(folder) else { return Ok(None) };
         let Some(state) = State::read(&folder)? else { return Ok(None) };
@@ -213,6 +226,20 @@ impl Sandbox {
     }
 
     /// A token of a role, if clients need one. A role may do nothing until it is granted something.
+    ///
+    /// ```no_run
+    /// use nekton::sandbox::{Options, Sandbox};
+    ///
+    /// let mut options = Options::temporary()?;
+    /// options.token = true;
+    /// let sandbox = Sandbox::up(&options, &mut |_| {})?;
+    /// let reader = sandbox.token_for("reader").expect("this sandbox wants tokens");
+    /// let grant = "/admin/v2/namespaces/public/default/permissions/reader";
+    /// let (status, _) = sandbox.admin("POST", grant, r#"["consume"]"#)?;
+    /// assert_eq!(status, 204); // for `--pulsar-token`, with which one may read and not write
+    /// # drop(reader);
+    /// # Ok::<(), nekton::Error>(())
+    /// ```
     pub fn token_for(&self, role: &str) -> Option<String> {
         self.security.token_for(role)
     }
@@ -257,6 +284,16 @@ impl Sandbox {
     ///
     /// # Errors
     /// As [`Sandbox::up`].
+    ///
+    /// ```no_run
+    /// use nekton::sandbox::{Options, Sandbox};
+    ///
+    /// let mut sandbox = Sandbox::up(&Options::temporary()?, &mut |_| {})?;
+    /// // .. a job runs on `sandbox.topics_url()`: what does it do when its broker is lost?
+    /// sandbox.kill()?;
+    /// sandbox.restart(&mut |_| {})?;
+    /// # Ok::<(), nekton::Error>(())
+    /// ```
     pub fn restart(&mut self, progress: &mut dyn FnMut(&Progress)) -> Result<()> {
         self.broker.end(true)?;
         let again = Options { ports: Some(self.ports), ..self.options.clone() };

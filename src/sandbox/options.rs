@@ -10,6 +10,15 @@ use nekton_engine::{Error, Result};
 use super::{PULSAR_VERSION, Ports};
 
 /// What a sandbox is to be like.
+///
+/// ```
+/// use nekton::sandbox::{Options, Ports};
+///
+/// let mut options = Options::new("nekton-data/sandbox");
+/// options.ports = Some(Ports::new(6650, 8080));
+/// options.token = true;
+/// assert!(!options.tls && options.heap == 512);
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Options {
@@ -75,6 +84,14 @@ pub enum Life {
 }
 
 /// What [`super::Sandbox::up`] is doing. It is told again and again, so that a display can move.
+///
+/// ```
+/// use nekton::sandbox::Progress;
+/// use std::time::Duration;
+///
+/// let step = Progress::Starting(Duration::from_secs(3));
+/// assert_eq!(step.to_string(), "starting Apache Pulsar 4.0.8: 3 s");
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Progress {

@@ -19,6 +19,13 @@ use nekton_engine::connect::{Sink, SinkSettings, Source};
 use nekton_engine::{Error, Kind, Result};
 
 /// How files are read and written.
+///
+/// ```
+/// use nekton_connectors::file::FileSettings;
+///
+/// let settings = FileSettings { max_record_bytes: 64 << 10, ..FileSettings::default() };
+/// assert!(!settings.until_end); // files are followed, unless one says otherwise
+/// ```
 #[derive(Clone, Debug)]
 pub struct FileSettings {
     /// Report the end of a partition instead of following it for ever.
@@ -37,6 +44,35 @@ impl Default for FileSettings {
 ///
 /// # Errors
 /// [`Kind::Missing`] if there is nothing at `path`, [`Kind::Denied`] if it may not be read.
+///
+/// ```
+/// use nekton_connectors::file::{FileSettings, open_source};
+/// use nekton_engine::connect::{Polled, Start, Waker};
+/// use std::sync::{Arc, mpsc};
+///
+/// # let folder = tempfile::tempdir()?;
+/// # let topic = folder.path().join("readings");
+/// # std::fs::create_dir(&topic)?;
+/// std::fs::write(topic.join("0.csv"), "sensor,celsius\nk1,21\nk2,64\n")?;
+///
+/// let source = open_source(&topic, &FileSettings { until_end: true, ..FileSettings::default() })?;
+/// assert_eq!(source.partitions(), 1);
+///
+/// let (sender, woken) = mpsc::channel();
+/// let waker: Waker = Arc::new(move || { let _ = sender.send(()); });
+/// let mut partition = source.open(0, Start::Earliest, waker)?;
+/// let mut records = Vec::new();
+/// loop {
+///     match partition.poll(1 << 20, &mut records)? {
+///         Polled::More => {}
+///         Polled::Idle => woken.recv()?,
+///         Polled::End => break,
+///     }
+/// }
+/// assert_eq!(records[0].payload, r#"{"sensor":"k1","celsius":21}"#);
+/// assert_eq!(records[1].position.entry, 21); // the byte at which it begins
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn open_source(path: &Path, settings: &FileSettings) -> Result<Arc<dyn Source>> {
     Ok(Arc::new(source::FileSource::open(path, settings)?))
 }
@@ -45,6 +81,27 @@ pub fn open_source(path: &Path, settings: &FileSettings) -> Result<Arc<dyn Sourc
 ///
 /// # Errors
 /// [`Kind::Denied`] or [`Kind::Io`] if that fails.
+///
+/// ```
+/// use nekton_connectors::file::{FileSettings, open_sink};
+/// use nekton_engine::connect::{Envelope, Message, SinkSettings, WriteBatch};
+/// use std::sync::Arc;
+///
+/// # let folder = tempfile::tempdir()?;
+/// # let topic = folder.path().join("hot-by-room");
+/// let settings = SinkSettings { envelope: Envelope::Upsert, schema: None, partitions: 1 };
+/// let sink = open_sink(&topic, &FileSettings::default(), &settings)?;
+/// let mut partition = sink.open(0, Arc::new(|| {}))?;
+/// let two = Message { key: Some("\"kitchen\"".into()), value: Some("2".into()) };
+/// let none = Message { value: None, ..two.clone() };
+/// partition.write(WriteBatch { time: 5, messages: vec![two] })?;
+/// partition.write(WriteBatch { time: 9, messages: vec![none] })?;
+/// partition.close()?;
+///
+/// let lines = std::fs::read_to_string(topic.join("0.jsonl"))?;
+/// assert_eq!(lines, "{\"key\":\"kitchen\",\"value\":2,\"time\":5}\n{\"key\":\"kitchen\",\"value\":null,\"time\":9}\n");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn open_sink(path: &Path, settings: &FileSettings, sink: &SinkSettings) -> Result<Arc<dyn Sink>> {
     Ok(Arc::new(sink::FileSink::open(path, settings, sink)?))
 }

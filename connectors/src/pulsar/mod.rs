@@ -35,6 +35,17 @@ use topic::TopicUrl;
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// How topics on Pulsar are read and written.
+///
+/// ```
+/// use nekton_connectors::pulsar::{Compression, PulsarSettings};
+///
+/// let settings = PulsarSettings {
+///     ca_file: Some("ca.pem".into()),
+///     compression: Compression::Zstd,
+///     ..PulsarSettings::new("fleet") // the subscription and the producers are `nekton-fleet`
+/// };
+/// assert!(settings.durable && settings.exclusive);
+/// ```
 #[derive(Clone, Debug)]
 pub struct PulsarSettings {
     /// Names the subscriptions and producers: `nekton-<job>`.
@@ -86,6 +97,15 @@ impl PulsarSettings {
 }
 
 /// Everything this process has to do with Pulsar: its threads and connections. Cheap to clone.
+///
+/// ```no_run
+/// use nekton_connectors::pulsar::{Pulsar, PulsarSettings};
+///
+/// let pulsar = Pulsar::new(PulsarSettings::new("fleet"))?;
+/// let telemetry = pulsar.source("pulsar://127.0.0.1:6650/public/default/telemetry")?;
+/// println!("{} has {} partitions", telemetry.describe(), telemetry.partitions());
+/// # Ok::<(), nekton_engine::Error>(())
+/// ```
 #[derive(Clone)]
 pub struct Pulsar {
     shared: Arc<Shared>,
@@ -145,6 +165,31 @@ impl Pulsar {
     /// # Errors
     /// [`Kind::Config`] for a wrong URL, [`Kind::Unavailable`] if no broker can be reached, [`Kind::Denied`]
     /// if it refuses us, [`Kind::Missing`] if the topic does not exist.
+    ///
+    /// ```no_run
+    /// use nekton_connectors::pulsar::{Pulsar, PulsarSettings};
+    /// use nekton_engine::connect::{Polled, Start, Waker};
+    /// use std::sync::{Arc, mpsc};
+    ///
+    /// let pulsar = Pulsar::new(PulsarSettings { until_end: true, ..PulsarSettings::new("fleet") })?;
+    /// let telemetry = pulsar.source("pulsar://127.0.0.1:6650/public/default/telemetry")?;
+    /// let (sender, woken) = mpsc::channel();
+    /// let waker: Waker = Arc::new(move || { let _ = sender.send(()); });
+    /// let mut partition = telemetry.open(0, Start::Earliest, waker)?;
+    /// let mut records = Vec::new();
+    /// loop {
+    ///     match partition.poll(1 << 20, &mut records)? {
+    ///         Polled::More => {}
+    ///         Polled::Idle => woken.recv()?,
+    ///         Polled::End => break,
+    ///     }
+    ///     for record in records.drain(..) {
+    ///         println!("{}: {} bytes", record.position, record.payload.len());
+    ///         partition.release(record.position); // acknowledged: a job of this name goes on behind it
+    ///     }
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn source(&self, url: &str) -> Result<Arc<dyn Source>> {
         let url = TopicUrl::parse(url)?;
         let client = self.shared.client(&url)?;
@@ -164,6 +209,22 @@ impl Pulsar {
     /// # Errors
     /// As [`Pulsar::source`]; and [`Kind::Unavailable`] if partitions must be created and the broker's
     /// administration cannot be reached.
+    ///
+    /// ```no_run
+    /// use nekton_connectors::pulsar::{Pulsar, PulsarSettings};
+    /// use nekton_engine::connect::{Envelope, Message, SinkSettings, WriteBatch};
+    /// use std::sync::Arc;
+    ///
+    /// let pulsar = Pulsar::new(PulsarSettings::new("fleet"))?;
+    /// let settings = SinkSettings { envelope: Envelope::Upsert, schema: None, partitions: 4 };
+    /// let sink = pulsar.sink("pulsar://127.0.0.1:6650/public/default/hot-by-depot", &settings)?;
+    /// let mut partition = sink.open(0, Arc::new(|| {}))?;
+    /// let north = Message { key: Some("\"north\"".into()), value: Some("2".into()) };
+    /// let after = partition.last_time().unwrap_or(0); // of what the topic holds already
+    /// partition.write(WriteBatch { time: after + 1, messages: vec![north] })?;
+    /// partition.close()?; // waits until the broker has it
+    /// # Ok::<(), nekton_engine::Error>(())
+    /// ```
     pub fn sink(&self, url: &str, settings: &SinkSettings) -> Result<Arc<dyn Sink>> {
         let url = TopicUrl::parse(url)?;
         let client = self.shared.client(&url)?;
