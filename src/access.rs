@@ -7,23 +7,6 @@ use nekton_connectors::pulsar::{Compression, PulsarSettings};
 use nekton_engine::{Error, Result};
 
 /// Flags for topics on Pulsar; none is needed for a broker without TLS and authentication.
-///
-/// ```
-/// use clap::Parser;
-/// use nekton::topics::Access;
-///
-/// /// Looks at a topic.
-/// #[derive(Parser)]
-/// struct Look {
-///     url: String,
-///     #[command(flatten)]
-///     access: Access,
-/// }
-///
-/// let look = Look::try_parse_from(["look", "pulsar+ssl://broker/fleet/prod/telemetry", "--pulsar-ca", "ca.pem"])?;
-/// assert_eq!(look.url, "pulsar+ssl://broker/fleet/prod/telemetry");
-/// # Ok::<(), clap::Error>(())
-/// ```
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Pulsar")]
 pub struct Access {

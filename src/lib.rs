@@ -51,6 +51,34 @@ pub use publish::Publisher;
 pub use runner::{Runner, run};
 pub use {differential_dataflow, nekton_engine as engine, timely};
 
+/// The README and the book: their programs are compiled and run with the examples of the documentation.
+#[cfg(doctest)]
+mod pages {
+    macro_rules! pages {
+        ($($name:ident: $page:literal),* $(,)?) => {
+            $(#[doc = include_str!(concat!("../", $page))] mod $name {})*
+        };
+    }
+    pages! {
+        readme: "README.md",
+        introduction: "docs/introduction.md",
+        first_program: "docs/first-program.md",
+        topics: "docs/topics.md",
+        files: "docs/topics/files.md",
+        envelopes: "docs/topics/envelopes.md",
+        formats: "docs/topics/formats.md",
+        bad_input: "docs/topics/bad-input.md",
+        events: "docs/events.md",
+        agents: "docs/agents.md",
+        collections: "docs/collections.md",
+        time: "docs/time.md",
+        running: "docs/running.md",
+        pulsar: "docs/pulsar.md",
+        sandbox: "docs/sandbox.md",
+        flights: "docs/flights.md",
+    }
+}
+
 /// What most programs need.
 pub mod prelude {
     pub use crate::{

@@ -13,24 +13,9 @@ use nekton_engine::{Error, Flow, JobConfig, OnBadInput, Result, Stop, Summary};
 use crate::access::Access;
 use crate::topics::ByUrl;
 
+// Clap prints these lines where a program says nothing about itself, so there is no example among them.
 /// The flags that every nekton program has. A program with flags of its own flattens them in:
 /// `#[command(flatten)] runner: Runner`, and calls [`crate::parse`].
-///
-/// ```
-/// use clap::Parser;
-/// use nekton::Runner;
-///
-/// #[derive(Parser)]
-/// struct Flags {
-///     #[command(flatten)]
-///     runner: Runner,
-/// }
-///
-/// let given = ["house", "--workers", "2", "--until-end", "--topics", "file:./recorded"];
-/// let Flags { runner } = Flags::try_parse_from(given)?;
-/// assert_eq!((runner.workers(), runner.until_end(), runner.topics_url()), (2, true, "file:./recorded"));
-/// # Ok::<(), clap::Error>(())
-/// ```
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Running")]
 pub struct Runner {
@@ -163,6 +148,23 @@ where
     Ok(())
 }
 
+/// What the flags said:
+///
+/// ```
+/// use clap::Parser;
+/// use nekton::Runner;
+///
+/// #[derive(Parser)]
+/// struct Flags {
+///     #[command(flatten)]
+///     runner: Runner,
+/// }
+///
+/// let given = ["house", "--workers", "2", "--until-end", "--topics", "file:./recorded"];
+/// let Flags { runner } = Flags::try_parse_from(given)?;
+/// assert_eq!((runner.workers(), runner.until_end(), runner.topics_url()), (2, true, "file:./recorded"));
+/// # Ok::<(), clap::Error>(())
+/// ```
 impl Runner {
     /// While `held` is true, `--until-end` does not end: something is still being published.
     ///

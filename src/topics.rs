@@ -1,4 +1,23 @@
 //! Which connector is behind a topic's logical name, and topics opened by their URL.
+//!
+//! A program that is no job takes the flags for reaching brokers as [`Access`]:
+//!
+//! ```
+//! use clap::Parser;
+//! use nekton::topics::Access;
+//!
+//! /// Looks at a topic.
+//! #[derive(Parser)]
+//! struct Look {
+//!     url: String,
+//!     #[command(flatten)]
+//!     access: Access,
+//! }
+//!
+//! let look = Look::try_parse_from(["look", "pulsar+ssl://broker/fleet/prod/telemetry", "--pulsar-ca", "ca.pem"])?;
+//! assert_eq!(look.url, "pulsar+ssl://broker/fleet/prod/telemetry");
+//! # Ok::<(), clap::Error>(())
+//! ```
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
