@@ -2,8 +2,8 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use nekton_engine::connect::{
-    Envelope, PartitionReader, PartitionWriter, Polled, Position, RawRecord, Sink, SinkSettings, Source, Start,
-    Topics, Waker, WriteBatch,
+    Envelope, PartitionReader, PartitionWriter, Polled, Position, RawRecord, Sink, SinkSettings, Source,
+    Start, Topics, Waker, WriteBatch,
 };
 use nekton_engine::{Error, Kind, Result, Time};
 
@@ -24,7 +24,10 @@ impl Memory {
 impl Topics for Memory {
     fn source(&self, name: &str) -> Result<Arc<dyn Source>> {
         if !self.0.lock().unwrap().contains_key(name) {
-            return Err(Error::new(Kind::Missing, format!("there is no topic {name:?}: publish to it first")));
+            return Err(Error::new(
+                Kind::Missing,
+                format!("there is no topic {name:?}: publish to it first"),
+            ));
         }
         Ok(Arc::new(Topic { topics: self.clone(), name: name.to_owned(), envelope: Envelope::Events }))
     }

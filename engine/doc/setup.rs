@@ -21,7 +21,7 @@ where
         topics.publish(name, lines);
     }
     let config = JobConfig { until_end: true, ..JobConfig::new("example") };
-    // One type for all programs: what a job consists of is compiled once for all examples.
+    // One type for all examples (and for their feeds, below): a job is compiled once for all of them.
     let program: Box<dyn for<'s> Fn(&mut Flow<'s>) + Send + Sync> = Box::new(program);
     run(config, Arc::new(topics.clone()), program).expect("the job runs to its end");
     topics
@@ -35,7 +35,9 @@ pub fn at<'s, E: Event, const N: usize>(flow: &mut Flow<'s>, times: [(Time, Vec<
         entry += events.len() as u64;
         (time, vec![Block { order, events }])
     });
-    flow.feed("events", |_worker, _workers, _waker| Script::new(times))
+    let script = Script::new(times);
+    let feed: Box<dyn FnOnce(usize, usize, connect::Waker) -> Script<E>> = Box::new(|_, _, _| script);
+    flow.feed("events", feed)
 }
 
 /// A sensor that remembers the last temperature; its events are (sensor, celsius).
