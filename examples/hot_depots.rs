@@ -16,7 +16,7 @@ struct Reading {
     engine_temp: i64,
 }
 
-#[derive(Default)]
+#[derive(Default, Serialize, Deserialize)]
 struct Vehicle {
     depot: String,
     engine_temp: i64,

@@ -8,7 +8,7 @@ use nekton_engine::{Error, Result};
 
 /// Flags for topics on Pulsar; none is needed for a broker without TLS and authentication.
 #[derive(Args, Clone, Debug)]
-#[command(next_help_heading = "Pulsar")]
+#[command(next_help_heading = "Pulsar", about = None, long_about = None)]
 pub struct Access {
     /// Token to authenticate with on Pulsar, or file:PATH of one
     #[arg(long, env = "NEKTON_PULSAR_TOKEN", value_name = "TOKEN", hide_env_values = true)]

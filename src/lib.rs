@@ -9,7 +9,7 @@
 //! #[derive(Clone, Serialize, Deserialize)]
 //! struct Reading { vehicle: u64, depot: String, engine_temp: i64 }
 //!
-//! #[derive(Default)]
+//! #[derive(Default, Serialize, Deserialize)]
 //! struct Vehicle { depot: String, engine_temp: i64 }
 //!
 //! impl Agent for Vehicle {

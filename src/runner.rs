@@ -8,7 +8,7 @@ use clap::{Args, Parser, ValueEnum};
 use nekton_connectors::file::FileSettings;
 use nekton_connectors::pulsar::PulsarSettings;
 use nekton_engine::connect::Start;
-use nekton_engine::{Error, Flow, JobConfig, OnBadInput, Result, Stop, Summary};
+use nekton_engine::{Checkpoints, Error, Flow, JobConfig, OnBadInput, Result, Stop, Summary};
 
 use crate::access::Access;
 use crate::topics::ByUrl;
@@ -17,7 +17,7 @@ use crate::topics::ByUrl;
 /// The flags that every nekton program has. A program with flags of its own flattens them in:
 /// `#[command(flatten)] runner: Runner`, and calls [`crate::parse`].
 #[derive(Args, Clone, Debug)]
-#[command(next_help_heading = "Running")]
+#[command(next_help_heading = "Running", about = None, long_about = None)]
 pub struct Runner {
     /// Worker threads in this process
     #[arg(long, env = "NEKTON_WORKERS", value_name = "N", default_value_t = 1)]
@@ -77,6 +77,25 @@ pub struct Runner {
     /// The most records that a view keeps in memory
     #[arg(long, env = "NEKTON_VIEW_LIMIT", value_name = "N", default_value_t = 1_000_000)]
     view_limit: usize,
+    /// Where checkpoints are kept (file:PATH), so that a restart goes on where it was; none: it begins anew
+    #[arg(
+        long,
+        env = "NEKTON_CHECKPOINTS",
+        value_name = "URL",
+        default_value = "none",
+        help_heading = "Durability"
+    )]
+    checkpoints: String,
+    /// The time between two checkpoints, such as 10s or 500ms
+    #[arg(
+        long,
+        env = "NEKTON_CHECKPOINT_EVERY",
+        value_name = "TIME",
+        default_value = "10s",
+        help_heading = "Durability",
+        value_parser = humantime::parse_duration
+    )]
+    checkpoint_every: std::time::Duration,
     #[command(flatten)]
     access: Access,
     #[arg(skip)]
@@ -113,7 +132,7 @@ fn named(text: &str) -> Result<(String, String), String> {
     }
 }
 
-/// A program without flags of its own.
+// A program without flags of its own; a comment of documentation would be printed as its description.
 #[derive(Parser)]
 struct Bare {
     #[command(flatten)]
@@ -280,6 +299,10 @@ impl Runner {
             )));
         }
         let topics = self.topics_of(name)?;
+        let checkpoints = match self.checkpoints.as_str() {
+            "none" => None,
+            url => Some(Checkpoints { store: crate::topics::open_store(url)?, every: self.checkpoint_every }),
+        };
         end_on_signals(name, &self.stop)?;
         let config = JobConfig {
             workers: self.workers,
@@ -295,6 +318,7 @@ impl Runner {
             new_topic_partitions: self.partitions,
             view_limit: self.view_limit,
             stop: self.stop,
+            checkpoints,
             ..JobConfig::new(name)
         };
         nekton_engine::run(config, Arc::new(topics), program)

@@ -25,7 +25,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use nekton_connectors::file::{self, FileSettings};
 use nekton_connectors::pulsar::{Pulsar, PulsarSettings};
-use nekton_engine::connect::{Sink, SinkSettings, Source, Topics};
+use nekton_engine::connect::{Log, Sink, SinkSettings, Source, Store, Topics, Waker};
 use nekton_engine::{Error, Result};
 
 pub use crate::access::Access;
@@ -123,6 +123,15 @@ impl Topics for ByUrl {
         .map_err(|error| error.context(format!("topic {name:?}")))
     }
 
+    fn log(&self, job: &str, waker: Waker) -> Result<Box<dyn Log>> {
+        match place(&self.base)? {
+            Place::File(path) => file::open_log(&path.join(".nekton").join(job).join("bindings"), waker),
+            Place::Pulsar(url) => {
+                self.pulsar()?.log(&format!("{}/nekton-{job}-bindings", url.trim_end_matches('/')), waker)
+            }
+        }
+    }
+
     fn built(&self) -> Result<()> {
         let named = self.named.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(unknown) = self.moved.keys().find(|name| !named.contains(*name)) else { return Ok(()) };
@@ -199,6 +208,14 @@ pub fn open_source(url: &str, until_end: bool, access: &Access) -> Result<Arc<dy
 /// ```
 pub fn open_sink(url: &str, settings: &SinkSettings, access: &Access) -> Result<Arc<dyn Sink>> {
     one(url, true, access)?.sink(url, settings)
+}
+
+/// Opens a store of objects: `file:PATH`.
+pub(crate) fn open_store(url: &str) -> Result<Arc<dyn Store>> {
+    match place(url)? {
+        Place::File(path) => file::open_store(&path),
+        Place::Pulsar(_) => Err(Error::config(format!("--checkpoints {url}: write file:PATH"))),
+    }
 }
 
 /// One topic, with its URL for a name.

@@ -61,6 +61,7 @@ struct Call {
 }
 
 /// How often an agent was called.
+#[derive(Serialize, Deserialize)]
 struct Called(u64);
 
 impl Agent for Called {

@@ -63,6 +63,7 @@ fn key(index: u64, agents: u64) -> u64 {
 }
 
 /// An agent of 16 bytes.
+#[derive(Serialize, Deserialize)]
 struct Meter {
     value: u64,
     seen: Time,

@@ -111,7 +111,7 @@ struct Reading {
 }
 
 /// The agent: a lamp that is red from 80, amber from 50.
-#[derive(Default)]
+#[derive(Default, Serialize, Deserialize)]
 struct Lamp {
     value: u32,
 }
@@ -221,6 +221,7 @@ struct Call {
 }
 
 /// How often an agent was called.
+#[derive(Serialize, Deserialize)]
 struct Called(u64);
 
 impl Agent for Called {

@@ -14,6 +14,8 @@ use nekton::{
     Agent, Block, Context, Error, Feed, Flow, JobConfig, Order, Reading, Result, engine::run as run_job,
 };
 
+use serde::{Deserialize, Serialize};
+
 use crate::random::Random;
 use crate::report::Report;
 
@@ -49,7 +51,7 @@ fn partition(samples: &[Sample], partitions: usize) -> Vec<Arc<Vec<Sample>>> {
     (0..partitions).map(|number| Arc::new(samples.iter().filter(of(number)).copied().collect())).collect()
 }
 
-#[derive(Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 enum Status {
     #[default]
     Green,
@@ -81,7 +83,7 @@ fn hash_loop(samples: &[Sample]) -> HashMap<u64, isize> {
 }
 
 /// The agent.
-#[derive(Default)]
+#[derive(Default, Serialize, Deserialize)]
 struct Lamp {
     value: u32,
     status: Status,

@@ -41,6 +41,7 @@ pub fn at<'s, E: Event, const N: usize>(flow: &mut Flow<'s>, times: [(Time, Vec<
 }
 
 /// A sensor that remembers the last temperature; its events are (sensor, celsius).
+#[derive(Serialize, Deserialize)]
 pub struct Sensor {
     celsius: i64,
 }

@@ -65,16 +65,51 @@ impl Hello {
     }
 }
 
-/// Connects this process with all others of its job.
-pub(crate) fn connect(config: &JobConfig) -> Result<(Vec<AllocatorBuilder>, CommsGuard)> {
-    let sockets = meet(config)?;
+/// Connects this process with all others of its job. What process 0 says first, all others get.
+pub(crate) fn connect(
+    config: &JobConfig,
+    said: Option<Vec<u8>>,
+) -> Result<(Vec<AllocatorBuilder>, CommsGuard, Option<Vec<u8>>)> {
+    let mut sockets = meet(config)?;
+    let said = tell(&mut sockets, config, said)?;
     let hooks = Hooks::default();
     let process = ProcessBuilder::new_typed_vector(config.workers, hooks.refill.clone(), hooks.spill.clone());
     let (builders, guard) =
         initialize_networking_from_sockets(process, sockets, config.process, config.workers, hooks)
             .map_err(|error| Error::io("setting up the connections between processes", &error))?;
     let tcp = |builder: TcpBuilder| AllocatorBuilder::Tcp(builder);
-    Ok((builders.into_iter().map(tcp).collect(), guard))
+    Ok((builders.into_iter().map(tcp).collect(), guard, said))
+}
+
+/// Process 0 says something to all others: a length (all ones for nothing), and so many bytes.
+fn tell(
+    sockets: &mut [Option<TcpStream>],
+    config: &JobConfig,
+    said: Option<Vec<u8>>,
+) -> Result<Option<Vec<u8>>> {
+    let broke = |error: std::io::Error| Error::io("the connection to another process of this job", &error);
+    if config.process == 0 {
+        for socket in sockets.iter_mut().flatten() {
+            let length = said.as_ref().map_or(u64::MAX, |said| said.len() as u64);
+            socket.write_all(&length.to_le_bytes()).map_err(broke)?;
+            socket.write_all(said.as_deref().unwrap_or_default()).map_err(broke)?;
+        }
+        return Ok(said);
+    }
+    let Some(Some(first)) = sockets.first_mut() else { return Ok(None) };
+    first.set_read_timeout(Some(PATIENCE)).map_err(broke)?;
+    let mut length = [0; 8];
+    first.read_exact(&mut length).map_err(broke)?;
+    let length = u64::from_le_bytes(length);
+    let mut said = Vec::new();
+    if length != u64::MAX {
+        first.take(length).read_to_end(&mut said).map_err(broke)?;
+        if said.len() as u64 != length {
+            return Err(broke(ErrorKind::UnexpectedEof.into()));
+        }
+    }
+    first.set_read_timeout(None).map_err(broke)?;
+    Ok((length != u64::MAX).then_some(said))
 }
 
 fn meet(config: &JobConfig) -> Result<Vec<Option<TcpStream>>> {

@@ -210,6 +210,11 @@ pub trait PartitionWriter: Send {
     /// The greatest time all of whose messages, and those of all before, are safely out (received
     /// by the broker, handed to the operating system). The waker is called when it grows.
     fn written(&mut self) -> Result<Option<Time>>;
+    /// How many messages of [`PartitionWriter::last_time`] the partition already held when it was opened. They are
+    /// the first ones of that time.
+    fn last_count(&self) -> u64 {
+        0
+    }
     /// The time of the last message that the partition already held when it was opened, as far as
     /// is known by now. New times start after it.
     fn last_time(&self) -> Option<Time> {
@@ -217,6 +222,34 @@ pub trait PartitionWriter: Send {
     }
     /// Waits until everything is out and closes. Called once at a clean end; may block.
     fn close(self: Box<Self>) -> Result<()>;
+}
+
+/// A small log of records that are durable one after the other: which records got which time.
+pub trait Log: Send {
+    /// What it holds, oldest first. Called once, before anything is appended.
+    fn read(&mut self) -> Result<Vec<Bytes>>;
+    /// Appends a record. Never blocks.
+    fn append(&mut self, record: Bytes) -> Result<()>;
+    /// How many of the records that were appended are durable. The waker is called when it grows.
+    fn durable(&mut self) -> Result<u64>;
+    /// The next `count` records, oldest first, read or appended, are not needed any more.
+    fn trim(&mut self, count: u64) -> Result<()>;
+}
+
+/// Objects by name: where checkpoints are kept. All of it may block.
+pub trait Store: Send + Sync {
+    /// Stores an object, whole or not at all.
+    fn put(&self, name: &str, content: Bytes) -> Result<()>;
+    /// Stores an object unless there is one of this name: whether it did.
+    fn create(&self, name: &str, content: Bytes) -> Result<bool>;
+    /// An object's content, if there is one.
+    fn get(&self, name: &str) -> Result<Option<Bytes>>;
+    /// The names that begin so, in any order.
+    fn list(&self, prefix: &str) -> Result<Vec<String>>;
+    /// Deletes an object. That it is not there is no error.
+    fn delete(&self, name: &str) -> Result<()>;
+    /// The store as a person would write it, for messages: its URL.
+    fn describe(&self) -> String;
 }
 
 /// Finds the topic behind a logical name. Implemented where flags are read.
@@ -254,6 +287,14 @@ pub trait Topics: Send + Sync {
     fn source(&self, name: &str) -> Result<Arc<dyn Source>>;
     /// Opens `name` for writing, creating it where it does not exist.
     fn sink(&self, name: &str, settings: &SinkSettings) -> Result<Arc<dyn Sink>>;
+    /// Opens the log of a job's bindings, and takes it over from a run that may still be there. `waker` is
+    /// called when [`Log::durable`] grows.
+    fn log(&self, job: &str, waker: Waker) -> Result<Box<dyn Log>> {
+        let _ = waker;
+        Err(crate::Error::config(format!(
+            "job {job:?} cannot have checkpoints: its topics have no place for a log"
+        )))
+    }
     /// Called when the program has named all its topics: the moment to refuse settings for others.
     fn built(&self) -> Result<()> {
         Ok(())

@@ -82,6 +82,7 @@ impl<'s, E: Clone + 'static> Events<'s, E> {
     /// ```
     /// # mod setup { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/setup.rs")); } use setup::*;
     /// /// How many readings a sensor has sent.
+    /// #[derive(Serialize, Deserialize)]
     /// struct Sensor { readings: u64 }
     ///
     /// impl Agent for Sensor {

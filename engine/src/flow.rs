@@ -15,6 +15,10 @@ use timely::dataflow::{Scope, StreamVec};
 use crate::agents::{Agent, Agents, Key, Record, root};
 use crate::cells::cells;
 use crate::connect::{RawRecord, Waker};
+use crate::durable::Bound;
+use crate::durable::commit::{Asked, Report, commit};
+use crate::durable::ledger::{Reads, ledger};
+use crate::durable::marks::{Mark, marks};
 use crate::error::{Error, Kind, Result};
 use crate::events::{Block, Event, Events};
 use crate::job::Shared;
@@ -58,6 +62,11 @@ struct Building<'s> {
     views: Arc<Views>,
     names: RefCell<Vec<String>>,
     progress: RefCell<Vec<StreamVec<'s, Time, ()>>>,
+    /// What sources have read, roots have stored, and when roots are to.
+    bounds: RefCell<Vec<StreamVec<'s, Time, Bound>>>,
+    reports: RefCell<Vec<StreamVec<'s, Time, Report>>>,
+    marks: StreamVec<'s, Time, Mark>,
+    asked: Rc<RefCell<Asked>>,
 }
 
 impl std::fmt::Debug for Flow<'_> {
@@ -74,12 +83,36 @@ impl<'s> Flow<'s> {
         views: Arc<Views>,
     ) -> Self {
         pace::ticks(scope, &pace, &shared);
-        let inner = Building { pace, shared, views, names: RefCell::default(), progress: RefCell::default() };
+        let asked = Rc::new(RefCell::new(Asked::default()));
+        let asking = asked.clone();
+        let marks = marks(scope, &pace, &shared, move |time| asking.borrow_mut().add(time));
+        if let Some(durable) = shared.durable() {
+            pace.start_after(durable.plan.last_time());
+        }
+        let inner = Building {
+            pace,
+            shared,
+            views,
+            names: RefCell::default(),
+            progress: RefCell::default(),
+            bounds: RefCell::default(),
+            reports: RefCell::default(),
+            marks,
+            asked,
+        };
         Flow { scope, inner: Rc::new(inner) }
     }
 
     /// Finishes the dataflow.
     pub(crate) fn finish(self) {
+        let Building { pace, shared, asked, .. } = &*self.inner;
+        if let Some(durable) = shared.durable() {
+            let reads = Rc::new(RefCell::new(Reads::new(durable)));
+            let built = ledger(self.scope, self.inner.bounds.take(), pace, shared, &reads);
+            self.failing(built);
+            let built = commit(self.scope, self.inner.reports.take(), pace, shared, asked, &reads);
+            self.failing(built);
+        }
         pace::gate(self.scope, &self.inner.pace, self.inner.progress.take());
     }
 
@@ -197,6 +230,7 @@ impl<'s> Flow<'s> {
         let feed = |waker: Waker| TopicFeed::new(topic, opened, decode, at, shared.clone(), waker);
         let sourced = source(self.scope, topic, number, &self.inner.pace, &shared, feed);
         self.inner.progress.borrow_mut().push(sourced.progress);
+        self.inner.bounds.borrow_mut().push(sourced.bounds);
         if shared.config.on_bad_input == crate::job::OnBadInput::DeadLetter {
             let dead_letters = self.events_of(sourced.dead_letters);
             self.sink(&format!("{topic}.dead-letter"), &dead_letters);
@@ -235,6 +269,7 @@ impl<'s> Flow<'s> {
         let make = |waker: Waker| feed(worker, workers, waker);
         let sourced = source(self.scope, name, number, &self.inner.pace, &self.inner.shared, make);
         self.inner.progress.borrow_mut().push(sourced.progress);
+        self.inner.bounds.borrow_mut().push(sourced.bounds);
         self.events_of(sourced.events)
     }
 
@@ -245,9 +280,11 @@ impl<'s> Flow<'s> {
         key: impl Fn(&A::Event) -> A::Key + 'static,
     ) -> Agents<'s, A> {
         let number = self.number("root", name);
-        let (agents, progress) = root(events, name, number, key, &self.inner.pace, &self.inner.shared);
-        self.inner.progress.borrow_mut().push(progress);
-        agents
+        let Building { pace, shared, marks, .. } = &*self.inner;
+        let rooted = root(events, marks.clone(), name, number, key, pace, shared);
+        self.inner.progress.borrow_mut().push(rooted.progress);
+        self.inner.reports.borrow_mut().push(rooted.reports);
+        rooted.agents
     }
 
     /// A table from a topic in the `upsert` or `changes` envelope, or of messages with keys: each

@@ -39,6 +39,10 @@ impl Segment {
     pub fn worker(self, peers: usize) -> usize {
         (self.0 as usize * peers) / SEGMENTS
     }
+    /// The segment of this number.
+    pub(crate) fn number(number: u16) -> Self {
+        Segment(number)
+    }
     /// Its number.
     #[inline]
     pub fn index(self) -> usize {

@@ -1,13 +1,15 @@
 //! What a job is told before it starts, what its workers share while it runs, what it says at its end.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::connect::{Sink, SinkSettings, Source, Start, Topics, Waker};
+use crate::connect::{PartitionId, Position, Sink, SinkSettings, Source, Start, Topics, Waker};
+use crate::durable::{Checkpoints, Durable};
 use crate::error::{Error, Kind, Result};
+use crate::time::Time;
 
 /// What becomes of a record that cannot be read as an event.
 ///
@@ -71,6 +73,8 @@ pub struct JobConfig {
     pub view_limit: usize,
     /// Ends the job cleanly on request.
     pub stop: Stop,
+    /// Where and how often state is made durable; `None`: a restart begins anew.
+    pub checkpoints: Option<Checkpoints>,
 }
 
 impl JobConfig {
@@ -88,6 +92,7 @@ impl JobConfig {
             new_topic_partitions: 1,
             view_limit: 1_000_000,
             stop: Stop::default(),
+            checkpoints: None,
         }
     }
 }
@@ -202,10 +207,11 @@ pub(crate) struct Shared {
     sinks: Mutex<HashMap<String, Result<Arc<dyn Sink>>>>,
     failed: AtomicBool,
     error: Mutex<Option<Error>>,
+    durable: Option<Arc<Durable>>,
 }
 
 impl Shared {
-    pub(crate) fn new(config: JobConfig, topics: Arc<dyn Topics>) -> Self {
+    pub(crate) fn new(config: JobConfig, topics: Arc<dyn Topics>, durable: Option<Durable>) -> Self {
         Shared {
             config,
             counters: Counters::default(),
@@ -214,7 +220,29 @@ impl Shared {
             sinks: Mutex::default(),
             failed: AtomicBool::new(false),
             error: Mutex::new(None),
+            durable: durable.map(Arc::new),
         }
+    }
+
+    /// What a job with checkpoints has.
+    pub(crate) fn durable(&self) -> Option<&Arc<Durable>> {
+        self.durable.as_ref()
+    }
+
+    /// Behind which record a partition is read on, and at which times an earlier run has read which records
+    /// behind that: time, first and last.
+    pub(crate) fn goes_on(
+        &self,
+        source: &str,
+        partition: PartitionId,
+    ) -> (Option<Position>, VecDeque<(Time, Position, Position)>) {
+        let Some(durable) = &self.durable else { return Default::default() };
+        let at = durable.plan.positions().get(&(source.to_owned(), partition)).copied();
+        let bounds = durable.plan.bindings.iter().flat_map(|binding| {
+            let of = binding.bounds.iter().filter(|b| b.source == source && b.partition == partition);
+            of.map(|bound| (binding.time, bound.first, bound.last))
+        });
+        (at, bounds.collect())
     }
 
     /// The source behind a name, opened once a process.

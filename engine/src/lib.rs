@@ -8,7 +8,7 @@
 //! ```
 //! # mod setup { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/setup.rs")); } use setup::*;
 //! /// A sensor; its events are its room and a temperature.
-//! #[derive(Default)]
+//! #[derive(Default, Serialize, Deserialize)]
 //! struct Sensor { room: String, hot: bool }
 //!
 //! impl Agent for Sensor {
@@ -44,6 +44,7 @@ mod cells;
 mod cluster;
 pub mod connect;
 mod dead_letter;
+mod durable;
 mod error;
 pub mod events;
 mod flow;
@@ -62,6 +63,7 @@ mod view;
 
 pub use agents::{Agent, Agents, Context};
 pub use dead_letter::DeadLetter;
+pub use durable::Checkpoints;
 pub use error::{Error, Kind, Result};
 pub use events::{Block, Event, Events, Order};
 pub use flow::{Collect, Flow, json};

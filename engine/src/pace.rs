@@ -56,6 +56,14 @@ pub(crate) struct Pace {
     tick: Cell<Option<Time>>,
     /// The earliest timer of each root on this worker.
     timers: RefCell<Vec<Option<Time>>>,
+    /// All before this time is bound, durably; `None` when nothing more will be.
+    bound: Cell<Option<Time>>,
+    /// All before this time is in a checkpoint.
+    committed: Cell<Time>,
+    /// No more checkpoints will be committed.
+    commits_ended: Cell<bool>,
+    /// Sources of this worker that may still read.
+    reading: Cell<usize>,
     /// Whom to wake when any of this changes.
     sources: RefCell<Vec<Activator>>,
 }
@@ -72,6 +80,10 @@ impl Pace {
             arrived: Cell::new(Some(0)),
             tick: Cell::new(None),
             timers: RefCell::default(),
+            bound: Cell::new(Some(0)),
+            committed: Cell::new(0),
+            commits_ended: Cell::new(false),
+            reading: Cell::new(0),
             sources: RefCell::default(),
         })
     }
@@ -148,6 +160,75 @@ impl Pace {
             self.open.set(time);
             self.wake();
         }
+    }
+
+    /// Whether an epoch is being filled in this step.
+    pub(crate) fn filling(&self) -> bool {
+        self.stamped.get().is_some()
+    }
+
+    /// Tells all peers to go on to `time`, at which nothing was read.
+    pub(crate) fn tell(&self, time: Time) {
+        self.tick.set(Some(time));
+        self.wake();
+    }
+
+    /// An epoch of a time of long ago was read again: it is in flight like others.
+    pub(crate) fn replayed(&self, time: Time) {
+        self.in_flight.borrow_mut().push_back(time);
+    }
+
+    /// Whether what was read before may be read again now, or too much of that is in flight.
+    pub(crate) fn may_replay(&self) -> bool {
+        self.in_flight.borrow().len() < MAX_IN_FLIGHT
+    }
+
+    /// All before `time` is bound durably; sinks may write it.
+    pub(crate) fn bound(&self, time: Option<Time>) {
+        if self.bound.get() != time {
+            self.bound.set(time);
+            self.wake();
+        }
+    }
+
+    /// The first time that is not bound durably; `None` if all are.
+    pub(crate) fn unbound(&self) -> Option<Time> {
+        self.bound.get()
+    }
+
+    /// All before `time` is in a checkpoint.
+    pub(crate) fn commit(&self, time: Time) {
+        self.committed.set(self.committed.get().max(time));
+        self.wake();
+    }
+
+    pub(crate) fn committed(&self) -> Time {
+        self.committed.get()
+    }
+
+    pub(crate) fn commits_end(&self) {
+        self.commits_ended.set(true);
+        self.wake();
+    }
+
+    pub(crate) fn commits_ended(&self) -> bool {
+        self.commits_ended.get()
+    }
+
+    /// Counts a source that may read.
+    pub(crate) fn source_begins(&self) {
+        self.reading.set(self.reading.get() + 1);
+    }
+
+    /// A source has read all it will.
+    pub(crate) fn source_ends(&self) {
+        self.reading.set(self.reading.get() - 1);
+        self.wake();
+    }
+
+    /// Whether no source of this worker will read any more.
+    pub(crate) fn sources_ended(&self) -> bool {
+        self.reading.get() == 0
     }
 
     fn arrive(&self, frontier: Option<Time>) {

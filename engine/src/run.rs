@@ -13,6 +13,7 @@ use timely::worker::Worker;
 
 use crate::cluster;
 use crate::connect::Topics;
+use crate::durable::{Checkpoints, Durable, Io, LateWaker, take_over};
 use crate::error::{Error, Kind, Result};
 use crate::flow::{Flow, Views};
 use crate::job::{JobConfig, Shared, Summary};
@@ -54,8 +55,15 @@ where
     if config.workers == 0 {
         return Err(Error::config("a job needs at least one worker: give --workers 1 or more"));
     }
+    // Worker 0 keeps the log of bindings; its process finds out from where the job goes on.
+    let mut durable = if config.process == 0 { prepare(&config, &*topics)? } else { None };
     let (builders, guard): (_, Box<dyn Any + Send>) = if config.hosts.len() > 1 {
-        let (builders, guard) = cluster::connect(&config)?;
+        let plan = durable.as_ref().map(|durable| serde_json::to_vec(&durable.plan));
+        let plan = plan.transpose().map_err(|error| Error::new(Kind::Internal, error.to_string()))?;
+        let (builders, guard, plan) = cluster::connect(&config, plan)?;
+        if config.process > 0 {
+            durable = follow(&config, plan)?;
+        }
         (builders, Box::new(guard))
     } else {
         Communication::Process(config.workers).try_build().map_err(|error| {
@@ -66,7 +74,7 @@ where
     let effort = differential_dataflow::Config::default().idle_merge_effort(Some(1_000));
     differential_dataflow::configure(&mut worker_config, &effort);
 
-    let shared = Arc::new(Shared::new(config, topics));
+    let shared = Arc::new(Shared::new(config, topics, durable));
     let views = Arc::new(Views::default());
     let of_workers = shared.clone();
     // The guard of the network's threads stays here: dropping it panics if a peer was lost.
@@ -96,6 +104,39 @@ where
         epochs: count(&shared.counters.epochs),
         elapsed: started.elapsed(),
     })
+}
+
+/// Finds out from where a job with checkpoints goes on, and takes it over.
+fn prepare(config: &JobConfig, topics: &dyn Topics) -> Result<Option<Durable>> {
+    let Some(Checkpoints { store, every }) = config.checkpoints.clone() else { return Ok(None) };
+    let log_waker = Arc::new(LateWaker::default());
+    let waker = log_waker.clone();
+    let mut log = topics.log(&config.name, Arc::new(move || waker.wake()))?;
+    let plan = take_over(&config.name, &*store, &mut *log)?;
+    if let Some(time) = plan.restored() {
+        let records = plan.bindings.len();
+        tracing::info!(job = config.name, checkpoint = time, epochs = records, "going on");
+    }
+    let (job, log, io) = (config.name.clone(), Mutex::new(Some(log)), Io::new()?);
+    Ok(Some(Durable { job, store, every, plan, log, log_waker, io }))
+}
+
+/// Goes on from where process 0 says.
+fn follow(config: &JobConfig, plan: Option<Vec<u8>>) -> Result<Option<Durable>> {
+    let (checkpoints, plan) = match (config.checkpoints.clone(), plan) {
+        (None, None) => return Ok(None),
+        (Some(checkpoints), Some(plan)) => (checkpoints, plan),
+        _ => {
+            return Err(Error::config(
+                "only some processes have --checkpoints: start all with the same flags",
+            ));
+        }
+    };
+    let plan = serde_json::from_slice(&plan)
+        .map_err(|error| Error::new(Kind::Internal, format!("process 0 has sent no plan: {error}")))?;
+    let Checkpoints { store, every } = checkpoints;
+    let (job, log, io) = (config.name.clone(), Mutex::new(None), Io::new()?);
+    Ok(Some(Durable { job, store, every, plan, log, log_waker: Arc::default(), io }))
 }
 
 /// One worker: builds the dataflow, steps it until it is complete or the job has failed.

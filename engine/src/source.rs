@@ -9,8 +9,9 @@ use timely::dataflow::operators::generic::OutputBuilder;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use timely::dataflow::{Scope, StreamVec};
 
-use crate::connect::{Polled, Waker};
+use crate::connect::{PartitionId, Polled, Position, Waker};
 use crate::dead_letter::DeadLetter;
+use crate::durable::Bound;
 use crate::error::Result;
 use crate::events::Block;
 use crate::job::Shared;
@@ -71,6 +72,19 @@ pub trait Feed<E>: 'static {
     fn stamped(&mut self, time: Time) {
         let _ = time;
     }
+    /// What was read since this was last called: partitions, with the first and last position of each. A feed
+    /// that tells nothing cannot be read again after a restart.
+    fn bounds(&mut self, into: &mut Vec<(PartitionId, Position, Position)>) {
+        let _ = into;
+    }
+    /// Whether the reading for [`Feed::next_time`] is whole; otherwise more of that time follows.
+    fn whole(&self) -> bool {
+        true
+    }
+    /// Whether [`Feed::next_time`] is one at which an earlier run has read the same: such readings are paced.
+    fn replays(&self) -> bool {
+        false
+    }
     /// Everything stamped with a time below `time` has left on all sinks.
     fn arrived(&mut self, time: Time) {
         let _ = time;
@@ -87,6 +101,7 @@ pub(crate) struct Sourced<'s, E: Clone + 'static> {
     pub(crate) events: StreamVec<'s, Time, Block<E>>,
     pub(crate) dead_letters: StreamVec<'s, Time, Block<DeadLetter>>,
     pub(crate) progress: StreamVec<'s, Time, ()>,
+    pub(crate) bounds: StreamVec<'s, Time, Bound>,
 }
 
 /// Builds a source operator. `feed` gets the waker to call when there is something to read.
@@ -117,19 +132,27 @@ where
     let (dead_output, dead_blocks) = builder.new_output::<Vec<Block<DeadLetter>>>();
     let mut dead_output = OutputBuilder::from(dead_output);
     let (progress_output, progress) = builder.new_output::<Vec<()>>();
+    let (bounds_output, bounds) = builder.new_output::<Vec<Bound>>();
+    let mut bounds_output = OutputBuilder::from(bounds_output);
 
+    pace.source_begins();
+    let name = name.to_owned();
+    let durable = shared.durable().is_some();
     let (pace, shared) = (pace.clone(), shared.clone());
     builder.build_reschedule(move |capabilities| {
         let mut capabilities = Some(capabilities);
         let mut quantum = Quantum::new();
         let mut reading = Reading::default();
         let mut released = 0;
+        let mut read = Vec::new();
         // Keeps the port, which never carries data.
         let _progress_output = progress_output;
         move |_frontiers| {
             // The operator stays until the last of what it read has arrived, so that its feed is told.
-            let unfinished = pace.arrived().is_some() && !shared.failed();
-            let arrived = pace.arrived().unwrap_or(Time::MAX);
+            let unfinished =
+                if durable { !pace.commits_ended() } else { pace.arrived().is_some() } && !shared.failed();
+            // What is in a checkpoint will not be read again; without checkpoints, what has arrived.
+            let arrived = if durable { pace.committed() } else { pace.arrived().unwrap_or(Time::MAX) };
             if arrived > released {
                 released = arrived;
                 feed.arrived(arrived);
@@ -137,9 +160,15 @@ where
             let Some(held) = capabilities.as_mut() else { return unfinished };
             if shared.config.stop.requested() || shared.failed() {
                 capabilities = None;
+                pace.source_ends();
                 return unfinished;
             }
             let scripted = feed.next_time();
+            let replays = scripted.is_some() && feed.replays();
+            if replays && !pace.may_replay() {
+                // An arrival wakes this again.
+                return unfinished;
+            }
             if scripted.is_none() && *held[0].time() < pace.open() {
                 for capability in held.iter_mut() {
                     capability.downgrade(&pace.open());
@@ -159,6 +188,7 @@ where
                 Err(error) => {
                     shared.fail(error);
                     capabilities = None;
+                    pace.source_ends();
                     return false;
                 }
             };
@@ -171,6 +201,15 @@ where
                 if scripted.is_none() {
                     pace.stamp(time);
                 }
+                feed.bounds(&mut read);
+                if durable && !replays && !read.is_empty() {
+                    let mut handle = bounds_output.activate();
+                    let mut session = handle.session(&held[3]);
+                    for &(partition, first, last) in &read {
+                        session.give(Bound { source: name.clone(), partition, first, last });
+                    }
+                }
+                read.clear();
                 if !reading.blocks.is_empty() {
                     let mut handle = output.activate();
                     let mut session = handle.session(&held[0]);
@@ -191,7 +230,10 @@ where
                 }
             }
             match polled {
-                Polled::End => capabilities = None,
+                Polled::End => {
+                    capabilities = None;
+                    pace.source_ends();
+                }
                 Polled::More => activator.activate(),
                 // Nobody wakes a source when the hold is lifted.
                 Polled::Idle if shared.held_open() => activator.activate_after(HOLD_CHECK),
@@ -201,6 +243,13 @@ where
             if let Some(held) = capabilities.as_mut()
                 && scripted.is_some()
             {
+                if !feed.whole() {
+                    return unfinished;
+                }
+                if replays {
+                    pace.replayed(time);
+                    activator.activate();
+                }
                 let next = feed.next_time().map_or(time + 1, |next| next.max(time + 1));
                 for capability in held.iter_mut() {
                     capability.downgrade(&next);
@@ -210,5 +259,5 @@ where
         }
     });
 
-    Sourced { events: blocks, dead_letters: dead_blocks, progress }
+    Sourced { events: blocks, dead_letters: dead_blocks, progress, bounds }
 }

@@ -2,8 +2,8 @@
 
 use std::marker::PhantomData;
 
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
 use crate::agents::{Agent, Context, Key, Record};
 use crate::connect::RawRecord;
@@ -12,8 +12,11 @@ use crate::connect::RawRecord;
 pub type Row<K, V> = (K, Option<V>);
 
 /// The agent behind a row: its state is replaced.
+#[derive(Serialize, Deserialize)]
+#[serde(bound = "V: Serialize + DeserializeOwned")]
 pub(crate) struct TableRow<K, V> {
     value: Option<V>,
+    #[serde(skip)]
     key: PhantomData<K>,
 }
 

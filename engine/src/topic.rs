@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use crate::connect::{PartitionId, PartitionReader, Polled, Position, RawRecord, Source, Waker};
+use crate::connect::{PartitionId, PartitionReader, Polled, Position, RawRecord, Source, Start, Waker};
 use crate::dead_letter::DeadLetter;
 use crate::error::{Error, Kind, Result};
 use crate::events::{Block, Order};
@@ -28,6 +28,10 @@ pub(crate) struct TopicFeed<D> {
     records: Vec<RawRecord>,
     /// Whether something was still being published at the last look.
     held_open: bool,
+    /// The time that was last read again.
+    at: Option<Time>,
+    /// Why the first partitions could not be opened.
+    failed: Option<Error>,
 }
 
 struct Partition {
@@ -36,8 +40,12 @@ struct Partition {
     ended: bool,
     /// The last position read at each time that has not arrived yet.
     bound: VecDeque<(Time, Position)>,
-    /// The last position of the present reading.
-    last: Option<Position>,
+    /// The first and last position of the present reading.
+    read: Option<(Position, Position)>,
+    /// What an earlier run has read at which time, and is read again: up to where, and from where.
+    replay: VecDeque<(Time, Position, Position)>,
+    /// Records that came with those of an earlier time.
+    held: VecDeque<RawRecord>,
 }
 
 impl<D> TopicFeed<D> {
@@ -50,7 +58,7 @@ impl<D> TopicFeed<D> {
         waker: Waker,
     ) -> Self {
         source.watch(waker.clone());
-        TopicFeed {
+        let mut feed = TopicFeed {
             name: name.to_owned(),
             source,
             decode,
@@ -63,7 +71,12 @@ impl<D> TopicFeed<D> {
             next: 0,
             records: Vec::new(),
             held_open: true,
-        }
+            at: None,
+            failed: None,
+        };
+        // What is read again must be known before anything is read.
+        feed.failed = feed.open_new_partitions().err();
+        feed
     }
 
     fn open_new_partitions(&mut self) -> Result<()> {
@@ -71,17 +84,49 @@ impl<D> TopicFeed<D> {
             let number = self.seen;
             self.seen += 1;
             if number as usize % self.peers == self.worker {
-                let reader = self.source.open(number, self.shared.config.start, self.waker.clone())?;
+                let (after, replay) = self.shared.goes_on(&self.name, number);
+                let start = after.map_or(self.shared.config.start, Start::After);
+                // Without a checkpoint, what was read is found by its positions.
+                let start = if after.is_none() && !replay.is_empty() { Start::Earliest } else { start };
+                let reader = self.source.open(number, start, self.waker.clone())?;
                 self.partitions.push(Partition {
                     number,
                     reader,
                     ended: false,
-                    bound: VecDeque::new(),
-                    last: None,
+                    bound: replay.iter().map(|&(time, _, last)| (time, last)).collect(),
+                    read: None,
+                    replay,
+                    held: VecDeque::new(),
                 });
             }
         }
         Ok(())
+    }
+}
+
+impl Partition {
+    /// Leaves of `records` those that were read at the next time that is replayed, and holds the rest back;
+    /// whether there is a rest.
+    fn replay_of(&mut self, records: &mut Vec<RawRecord>, source: &dyn Source) -> Result<bool> {
+        let Some(&(_, first, last)) = self.replay.front() else { return Ok(false) };
+        records.retain(|record| record.position >= first);
+        let end = records.partition_point(|record| record.position <= last);
+        self.held.extend(records.drain(end..));
+        let reached = records.last().is_some_and(|record| record.position == last);
+        if reached {
+            self.replay.pop_front();
+        } else if !self.held.is_empty() || self.ended {
+            return Err(Error::new(
+                Kind::Lost,
+                format!(
+                    "{} partition {} does not have the record at {last} any more, which an earlier run of this job has \
+                     read: it cannot be gone on with exactly. Restore the topic, or begin anew under another name",
+                    source.describe(),
+                    self.number
+                ),
+            ));
+        }
+        Ok(!self.held.is_empty())
     }
 }
 
@@ -91,11 +136,16 @@ where
     D: FnMut(&RawRecord) -> Result<E, String> + 'static,
 {
     fn poll(&mut self, budget: usize, into: &mut Reading<E>) -> Result<Polled> {
+        if let Some(error) = self.failed.take() {
+            return Err(error);
+        }
         self.open_new_partitions()?;
         if std::mem::replace(&mut self.held_open, self.shared.held_open()) && !self.held_open {
             // What was published last may not have come yet.
             self.partitions.iter_mut().for_each(|partition| partition.reader.recheck());
         }
+        let replaying = self.next_time();
+        self.at = replaying;
         let mut left = budget;
         let mut more = false;
         for turn in 0..self.partitions.len() {
@@ -103,14 +153,26 @@ where
             // Every partition has its share, what one does not need goes to those behind it.
             let share = left.div_ceil(self.partitions.len() - turn);
             let partition = &mut self.partitions[index];
-            match partition.reader.poll(share, &mut self.records)? {
-                Polled::More => (more, partition.ended) = (true, false),
-                Polled::Idle => partition.ended = false,
-                Polled::End => partition.ended = true,
+            if replaying.is_some_and(|time| partition.replay.front().is_none_or(|next| next.0 != time)) {
+                // It has its turn at a later time.
+                continue;
+            }
+            more |= !partition.held.is_empty();
+            self.records.extend(partition.held.drain(..));
+            if self.records.is_empty() {
+                match partition.reader.poll(share, &mut self.records)? {
+                    Polled::More => (more, partition.ended) = (true, false),
+                    Polled::Idle => partition.ended = false,
+                    Polled::End => partition.ended = true,
+                }
+            }
+            if replaying.is_some() {
+                more |= partition.replay_of(&mut self.records, &*self.source)?;
             }
             let Some((first, last)) = self.records.first().zip(self.records.last()) else { continue };
             let order = Order { source: 0, partition: partition.number, position: first.position };
-            partition.last = Some(last.position);
+            let begun = partition.read.map_or(first.position, |(begun, _)| begun);
+            partition.read = Some((begun, last.position));
             let mut events = Vec::with_capacity(self.records.len());
             let mut dead_letters = Vec::new();
             for record in self.records.drain(..) {
@@ -154,7 +216,9 @@ where
         if !self.partitions.is_empty() {
             self.next = (self.next + 1) % self.partitions.len();
         }
-        let ended = self.shared.config.until_end && self.partitions.iter().all(|p| p.ended);
+        let ended = self.next_time().is_none()
+            && self.shared.config.until_end
+            && self.partitions.iter().all(|p| p.ended);
         if !more && ended && !self.shared.held_open() && self.seen == self.source.partitions() {
             return Ok(Polled::End);
         }
@@ -163,10 +227,37 @@ where
 
     fn stamped(&mut self, time: Time) {
         for partition in &mut self.partitions {
-            if let Some(position) = partition.last.take() {
+            // What is read again is bound already.
+            if let Some((_, position)) = partition.read
+                && partition.bound.back().is_none_or(|&(bound, _)| bound < time)
+            {
                 partition.bound.push_back((time, position));
+            } else if let Some((_, position)) = partition.read
+                && let Some(newest) = partition.bound.back_mut().filter(|newest| newest.0 == time)
+            {
+                newest.1 = newest.1.max(position);
             }
         }
+    }
+
+    fn bounds(&mut self, into: &mut Vec<(PartitionId, Position, Position)>) {
+        for partition in &mut self.partitions {
+            if let Some((first, last)) = partition.read.take() {
+                into.push((partition.number, first, last));
+            }
+        }
+    }
+
+    fn next_time(&self) -> Option<Time> {
+        self.partitions.iter().filter_map(|partition| Some(partition.replay.front()?.0)).min()
+    }
+
+    fn whole(&self) -> bool {
+        self.at.is_none_or(|at| self.next_time() != Some(at))
+    }
+
+    fn replays(&self) -> bool {
+        true
     }
 
     fn arrived(&mut self, arrived: Time) {

@@ -1,5 +1,6 @@
 //! The contract of agents, against a naive model at every closed time.
 
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
@@ -33,7 +34,7 @@ enum Act {
 }
 
 /// An agent whose view depends on the order of all that happened to it.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 struct Log {
     digest: u64,
     notes: u32,
@@ -224,6 +225,7 @@ fn engine(happenings: &[Happening], workers: usize, cut: usize) -> Seen {
 }
 
 /// Keeps what it heard at the last time at which it heard something.
+#[derive(Serialize, Deserialize)]
 struct Hearer {
     time: Time,
     heard: Vec<u64>,

@@ -20,7 +20,7 @@ struct Reading {
 }
 
 /// The last value of a sensor; one below zero lets it leave.
-#[derive(Default)]
+#[derive(Default, Serialize, Deserialize)]
 struct Sensor(i64);
 
 impl Agent for Sensor {

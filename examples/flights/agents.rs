@@ -32,7 +32,7 @@ pub struct AirportFigures {
 }
 
 /// A carrier or an airport: counts what leaves and what does not.
-#[derive(Default)]
+#[derive(Default, Serialize, Deserialize)]
 pub struct Tally(TallyView);
 
 /// What others see of a [`Tally`].
@@ -88,7 +88,7 @@ pub struct Leg {
 }
 
 /// A plane, by its tail number.
-#[derive(Default)]
+#[derive(Default, Serialize, Deserialize)]
 pub struct Plane(PlaneView);
 
 /// What others see of a plane.

@@ -7,15 +7,18 @@
 
 mod input;
 mod lines;
+mod log;
 mod reader;
 mod rows;
 mod sink;
 mod source;
+mod store;
+mod times;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use nekton_engine::connect::{Sink, SinkSettings, Source};
+use nekton_engine::connect::{Log, Sink, SinkSettings, Source, Store, Waker};
 use nekton_engine::{Error, Kind, Result};
 
 /// How files are read and written.
@@ -127,6 +130,22 @@ fn named(name: &str) -> Option<(&str, Format)> {
     let bare = name.strip_suffix(".gz").or(name.strip_suffix(".zst")).unwrap_or(name);
     let json = bare.strip_suffix(".jsonl").or(bare.strip_suffix(".json")).map(|stem| (stem, Format::Json));
     json.or(bare.strip_suffix(".csv").map(|stem| (stem, Format::Csv)))
+}
+
+/// Opens a log in a folder, creating it where there is none.
+///
+/// # Errors
+/// [`Kind::Conflict`] if another program has it open.
+pub fn open_log(folder: &Path, waker: Waker) -> Result<Box<dyn Log>> {
+    Ok(Box::new(log::FileLog::open(folder, waker)?))
+}
+
+/// Opens a folder as a store of objects, creating it where there is none.
+///
+/// # Errors
+/// [`Kind::Denied`] or [`Kind::Io`] if that fails.
+pub fn open_store(folder: &Path) -> Result<Arc<dyn Store>> {
+    Ok(Arc::new(store::FileStore::open(folder)?))
 }
 
 /// The partitions of a folder, in order: files with a number for a name by their number, then all others by name.

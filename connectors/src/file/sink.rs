@@ -9,6 +9,7 @@ use nekton_engine::connect::{
 };
 use nekton_engine::{Error, Kind, Result, Time};
 
+use super::times::Times;
 use super::{FileSettings, partitions};
 
 pub(super) struct FileSink {
@@ -54,11 +55,20 @@ impl Sink for FileSink {
             TryLockError::Error(error) => failed(&error),
         })?;
         let last_time = mend(&mut file, &path)?;
+        let (times, held) = Times::open(&path, &mut file)?;
+        let size = file.metadata().map_err(|error| failed(&error))?.len();
+        // Lines of older times than are known were written by others; all of theirs is held.
+        let held = match (held, last_time) {
+            (None, Some(time)) => Some((time, u64::MAX)),
+            (held, _) => held,
+        };
         Ok(Box::new(FileWriter {
             file,
             path,
             envelope: self.envelope,
-            last_time,
+            held,
+            times,
+            size,
             written: None,
             buffer: Vec::new(),
         }))
@@ -104,7 +114,10 @@ struct FileWriter {
     file: File,
     path: PathBuf,
     envelope: Envelope,
-    last_time: Option<Time>,
+    /// The last time that the file held when it was opened, and how many lines of it.
+    held: Option<(Time, u64)>,
+    times: Times,
+    size: u64,
     written: Option<Time>,
     buffer: Vec<u8>,
 }
@@ -131,9 +144,11 @@ impl PartitionWriter for FileWriter {
         for message in &batch.messages {
             self.line(batch.time, message);
         }
+        self.times.begin(batch.time, self.size)?;
         self.file
             .write_all(&self.buffer)
             .map_err(|error| Error::io(format!("writing {}", self.path.display()), &error))?;
+        self.size += self.buffer.len() as u64;
         self.written = Some(batch.time);
         Ok(())
     }
@@ -143,7 +158,11 @@ impl PartitionWriter for FileWriter {
     }
 
     fn last_time(&self) -> Option<Time> {
-        self.last_time
+        self.held.map(|(time, _)| time)
+    }
+
+    fn last_count(&self) -> u64 {
+        self.held.map_or(0, |(_, count)| count)
     }
 
     fn close(mut self: Box<Self>) -> Result<()> {

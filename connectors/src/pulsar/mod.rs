@@ -12,10 +12,12 @@ mod client;
 mod connection;
 mod consumer;
 mod frame;
+mod log;
 mod producer;
 mod progress;
 mod sink;
 mod source;
+mod tail;
 mod topic;
 mod window;
 
@@ -24,7 +26,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use nekton_engine::connect::{Sink, SinkSettings, Source};
+use nekton_engine::connect::{Log, Sink, SinkSettings, Source, Waker};
 use nekton_engine::{Error, Kind, Result};
 
 pub use batch::Compression;
@@ -250,6 +252,16 @@ impl Pulsar {
             partitions = self.shared.runtime().block_on(patiently(PATIENCE, known))?;
         }
         Ok(Arc::new(sink::PulsarSink::new(self.shared.clone(), client, url, partitions, settings)))
+    }
+
+    /// Opens the log of a job's bindings: the topic `nekton-<job>-bindings` in the namespace at `url`.
+    ///
+    /// # Errors
+    /// As [`Pulsar::sink`].
+    pub fn log(&self, url: &str, waker: Waker) -> Result<Box<dyn Log>> {
+        let settings = PulsarSettings { until_end: true, ..self.shared.settings.clone() };
+        let reading = Pulsar::new(settings)?;
+        Ok(Box::new(log::PulsarLog::open(self, &reading, url, waker)?))
     }
 
     /// The number of partitions (0: a plain topic), and whether the topic is there.

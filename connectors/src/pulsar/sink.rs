@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 
 use super::client::{Backoff, Client};
 use super::producer::{Producer, Told};
+use super::tail::tail;
 use super::topic::TopicUrl;
 use super::window::Window;
 use super::{PATIENCE, Shared, partition_name};
@@ -64,11 +65,21 @@ impl Sink for PulsarSink {
             told: told.clone(),
             given: None,
         };
+        let exclusive = producer.name.is_some();
+        let mut held = None;
         let granted = self.shared.runtime().block_on(async {
             let mut backoff = Backoff::default();
             let begun = std::time::Instant::now();
             loop {
-                match producer.open().await {
+                let mut opened = producer.open().await;
+                // Only now can nobody else write: the end is the end.
+                if opened.is_ok() && exclusive {
+                    match tail(&self.client, &producer.topic).await {
+                        Ok(tail) => held = tail,
+                        Err(error) => opened = Err(error),
+                    }
+                }
+                match opened {
                     Err(error) if error.kind() == Kind::Unavailable && begun.elapsed() < PATIENCE => {
                         backoff.pause().await;
                     }
@@ -76,14 +87,17 @@ impl Sink for PulsarSink {
                 }
             }
         })?;
-        let exclusive = producer.name.is_some();
-        let last_time = producer.window.last_time().filter(|_| exclusive);
+        if let Some(tail) = held {
+            producer.window.holds(tail.highest_sequence_id);
+        }
+        // An empty topic may have been trimmed: then the broker's memory counts.
+        let held = held.map(|tail| (tail.time, tail.count)).or(producer.window.last()).filter(|_| exclusive);
         let (batches, taken) = mpsc::unbounded_channel();
         let task = self.shared.runtime().spawn(producer.run(granted, taken));
         Ok(Box::new(Writer {
             batches: Some(batches),
             told,
-            last_time,
+            held,
             task,
             shared: self.shared.clone(),
             url: self.url.clone(),
@@ -99,7 +113,8 @@ struct Writer {
     /// Taken when it closes.
     batches: Option<mpsc::UnboundedSender<WriteBatch>>,
     told: Arc<Told>,
-    last_time: Option<Time>,
+    /// The last time that the partition held when it was opened, and how many messages of it.
+    held: Option<(Time, u64)>,
     task: tokio::task::JoinHandle<()>,
     shared: Arc<Shared>,
     url: TopicUrl,
@@ -120,7 +135,11 @@ impl PartitionWriter for Writer {
     }
 
     fn last_time(&self) -> Option<Time> {
-        self.last_time
+        self.held.map(|(time, _)| time)
+    }
+
+    fn last_count(&self) -> u64 {
+        self.held.map_or(0, |(_, count)| count)
     }
 
     fn close(mut self: Box<Self>) -> Result<()> {

@@ -61,9 +61,14 @@ impl Window {
         self.written
     }
 
-    /// The time of the last message known to be in the topic, or given to it.
-    pub(super) fn last_time(&self) -> Option<Time> {
-        self.last.map(|last| last >> INDEX_BITS)
+    /// The time of the last message known to be in the topic, or given to it, and how many of it.
+    pub(super) fn last(&self) -> Option<(Time, u64)> {
+        self.last.map(|last| (last >> INDEX_BITS, (last & ((1 << INDEX_BITS) - 1)) + 1))
+    }
+
+    /// The topic holds ids up to `last`, whatever the broker remembers of the producer.
+    pub(super) fn holds(&mut self, last: u64) {
+        self.last = self.last.max(Some(last));
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -195,7 +200,7 @@ mod tests {
     #[test]
     fn ids_are_times_and_indices_and_only_rise() {
         let mut window = window(Some((7 << 20) + 5));
-        assert_eq!(window.last_time(), Some(7));
+        assert_eq!(window.last(), Some((7, 6)));
         window.push(batch(7, 2, 1)).unwrap();
         window.push(batch(9, 1_500, 1)).unwrap();
         assert_eq!(

@@ -21,6 +21,8 @@ use std::fmt::Debug;
 use std::hash::Hash;
 
 use differential_dataflow::VecCollection;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use timely::ExchangeData;
 
 use crate::events::{Event, Events};
@@ -36,13 +38,15 @@ impl<K: ExchangeData + Clone + Ord + Hash + Debug> Key for K {}
 pub trait Record: ExchangeData + Clone + Ord + Debug {}
 impl<V: ExchangeData + Clone + Ord + Debug> Record for V {}
 
-/// A stateful agent; the implementor is its state.
+/// A stateful agent; the implementor is its state, which goes into checkpoints with the names of its fields: a field that is
+/// added later needs `#[serde(default)]`.
 ///
 /// ```
 /// use nekton_engine::{Agent, Context};
+/// use serde::{Deserialize, Serialize};
 ///
 /// /// A traffic light that says when it is red.
-/// #[derive(Default)]
+/// #[derive(Default, Serialize, Deserialize)]
 /// struct Light { red: bool }
 ///
 /// impl Agent for Light {
@@ -57,7 +61,7 @@ impl<V: ExchangeData + Clone + Ord + Debug> Record for V {}
 ///     fn view(&self) -> Option<bool> { Some(self.red) }
 /// }
 /// ```
-pub trait Agent: Sized + 'static {
+pub trait Agent: Serialize + DeserializeOwned + 'static {
     /// What tells agents apart.
     type Key: Key;
     /// What happens to an agent.
@@ -78,7 +82,7 @@ pub trait Agent: Sized + 'static {
     /// ```
     /// # mod setup { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/setup.rs")); } use setup::*;
     /// /// A door that says when it has been open for ten seconds.
-    /// #[derive(Default)]
+    /// #[derive(Default, Serialize, Deserialize)]
     /// struct Door { warn: bool }
     ///
     /// impl Agent for Door {
@@ -121,6 +125,7 @@ pub trait Agent: Sized + 'static {
 /// ```
 /// # mod setup { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/setup.rs")); } use setup::*;
 /// /// A parcel on its way; its events are its number and what happened to it.
+/// #[derive(Serialize, Deserialize)]
 /// struct Parcel { number: u64, since: Time }
 ///
 /// impl Agent for Parcel {
@@ -182,6 +187,7 @@ impl<A: Agent> Context<'_, A> {
     /// ```
     /// use nekton_engine::{Agent, Context};
     ///
+    /// # #[derive(serde::Serialize, serde::Deserialize)]
     /// # struct Sensor { silent: bool }
     /// impl Agent for Sensor {
     /// #   type Key = u64;

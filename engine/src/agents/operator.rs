@@ -1,9 +1,10 @@
 //! The root operator: routes events to the workers of their segments, holds them until their time is
 //! closed, and applies them in order.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use differential_dataflow::{AsCollection, VecCollection};
 use serde::{Deserialize, Serialize};
@@ -16,8 +17,11 @@ use timely::dataflow::operators::vec::Map;
 
 use super::segment::Agency;
 use super::timers::Timers;
-use super::{Agent, Agents, Effects, Key};
-use crate::connect::Position;
+use super::{Agent, Agents, Effects, Key, TimerChange};
+use crate::connect::{Position, Waker};
+use crate::durable::commit::Report;
+use crate::durable::marks::Mark;
+use crate::durable::snapshot::{Snapshot, Storing, encode, restore};
 use crate::events::{Block, Event, Events, Order};
 use crate::hash::{SEGMENTS, Segment, fixed_hash};
 use crate::job::Shared;
@@ -44,6 +48,10 @@ struct Root<A: Agent> {
     /// Segments touched at the present time.
     touched: Vec<u16>,
     sorter: Sorter,
+    /// By segment: changed since the last snapshot.
+    dirty: Vec<bool>,
+    /// What is being copied.
+    snapshot: Option<Snapshot>,
 }
 
 impl<A: Agent> Root<A> {
@@ -54,15 +62,52 @@ impl<A: Agent> Root<A> {
             effects: Effects { any: false, timer: None, leave: false, segment: 0, emitted: Vec::new() },
             touched: Vec::new(),
             sorter: Sorter::default(),
+            dirty: vec![false; SEGMENTS],
+            snapshot: None,
         }
+    }
+
+    /// Called before a segment changes at the present time for the first time.
+    #[inline]
+    fn changes(&mut self, segment: usize) {
+        self.touched.push(segment as u16);
+        if self.snapshot.is_some() {
+            self.copy(segment);
+        }
+        self.dirty[segment] = true;
+    }
+
+    /// Copies a segment into the snapshot, if that is still to be done.
+    #[cold]
+    fn copy(&mut self, segment: usize) {
+        let Root { agencies, timers, snapshot, .. } = self;
+        if let Some(snapshot) = snapshot
+            && snapshot.wants(segment)
+        {
+            snapshot.copy(segment, |into| {
+                agencies[segment].each(|key, state| encode(key, state, timers.of(key), into));
+            });
+        }
+    }
+
+    /// Copies further segments for about as long as `slice`; whether that was the last of them.
+    fn copy_on(&mut self, slice: Duration) -> bool {
+        let begun = Instant::now();
+        while let Some(segment) = self.snapshot.as_mut().and_then(Snapshot::next) {
+            if begun.elapsed() > slice {
+                return false;
+            }
+            self.copy(segment);
+        }
+        true
     }
 
     /// Applies events whose keys are all in `segment`.
     fn apply(&mut self, time: Time, segment: usize, events: &[(A::Key, A::Event)]) {
-        let agency = &mut self.agencies[segment];
-        if agency.untouched() && !events.is_empty() {
-            self.touched.push(segment as u16);
+        if self.agencies[segment].untouched() && !events.is_empty() {
+            self.changes(segment);
         }
+        let agency = &mut self.agencies[segment];
         self.effects.segment = segment as u16;
         for (key, event) in events {
             if let Some(change) = agency.on_event(time, fixed_hash(key), key, event, &mut self.effects) {
@@ -73,11 +118,13 @@ impl<A: Agent> Root<A> {
 
     /// Fires all timers due at `time`.
     fn fire(&mut self, time: Time) {
-        while let Some((segment, key)) = self.timers.pop(time) {
-            let agency = &mut self.agencies[segment as usize];
-            if agency.untouched() {
-                self.touched.push(segment);
+        while let Some(segment) = self.timers.due(time) {
+            // The snapshot has the timer that is about to go.
+            if self.agencies[segment as usize].untouched() {
+                self.changes(segment.into());
             }
+            let Some(key) = self.timers.pop() else { break };
+            let agency = &mut self.agencies[segment as usize];
             self.effects.segment = segment;
             if let Some(change) = agency.on_timer(time, &key, &mut self.effects) {
                 self.timers.change(segment, &key, change);
@@ -150,37 +197,94 @@ struct Pending<K, E> {
     parcels: Vec<Parcel<K, E>>,
 }
 
-/// Builds a root. Returns its agents and a stream that carries its progress.
+/// What a root gives: its agents, its progress, and what of it is in a store.
+pub(crate) struct Rooted<'s, A: Agent> {
+    pub(crate) agents: Agents<'s, A>,
+    pub(crate) progress: StreamVec<'s, Time, ()>,
+    pub(crate) reports: StreamVec<'s, Time, Report>,
+}
+
+/// For so long at once a snapshot is copied, between other work.
+const SLICE: Duration = Duration::from_millis(1);
+
+/// Builds a root.
 pub(crate) fn root<'s, A: Agent>(
     events: &Events<'s, A::Event>,
+    marks: StreamVec<'s, Time, Mark>,
     name: &str,
     number: u32,
     key: impl Fn(&A::Event) -> A::Key + 'static,
     pace: &Rc<Pace>,
     shared: &Arc<Shared>,
-) -> (Agents<'s, A>, StreamVec<'s, Time, ()>) {
+) -> Rooted<'s, A> {
     let scope = events.blocks.scope();
+    let at = (scope.index(), scope.peers());
     let parcels = route(events.blocks(), scope.peers(), key);
 
     let mut builder = OperatorBuilder::new(format!("Agents: {name}"), scope);
     let mut input = builder
         .new_input(parcels, Exchange::new(|parcel: &Parcel<A::Key, A::Event>| u64::from(parcel.worker)));
+    let mut marks = builder.new_input(marks, Exchange::new(|mark: &Mark| u64::from(mark.worker)));
+    let address = builder.operator_info().address;
+    let activator = scope.activator_for(address.clone());
+    let sync = scope.worker().sync_activator_for(address.to_vec());
     let (views_output, views) = builder.new_output::<Vec<((A::Key, A::View), Time, isize)>>();
     let mut views_output = OutputBuilder::from(views_output);
     let (emitted_output, emitted) = builder.new_output::<Vec<Block<A::Emit>>>();
     let mut emitted_output = OutputBuilder::from(emitted_output);
     let (progress_output, progress) = builder.new_output::<Vec<()>>();
+    let (reports_output, reports) = builder.new_output::<Vec<Report>>();
+    let mut reports_output = OutputBuilder::from(reports_output);
 
     let slot = pace.add_root();
-    let (pace, shared) = (pace.clone(), shared.clone());
-    builder.build(move |_capabilities| {
+    let (pace, shared, name) = (pace.clone(), shared.clone(), name.to_owned());
+    let stored: Waker = Arc::new(move || {
+        // A worker that has gone needs no waking.
+        let _ = sync.activate();
+    });
+    builder.build_reschedule(move |capabilities| {
         let mut root = Root::<A>::new();
+        let durable = shared.durable().cloned();
+        // For the restored state; without one, there is none.
+        let manifest = durable.as_ref().and_then(|durable| durable.plan.manifest.clone());
+        let mut to_restore = manifest.map(|manifest| (manifest, capabilities));
+        let mut asked: VecDeque<(Time, Capability<Time>)> = VecDeque::new();
+        let mut storing = Storing::default();
         let mut pending: BTreeMap<Time, Pending<A::Key, A::Event>> = BTreeMap::new();
         // Capabilities for the earliest timer.
         let mut timer_capabilities: Option<Vec<Capability<Time>>> = None;
         // Keeps the port, which never carries data.
         let _progress_output = progress_output;
         move |frontiers| {
+            if let Some(((manifest, capabilities), durable)) = to_restore.take().zip(durable.as_ref()) {
+                // Before the first time that is not contained.
+                let time = manifest.time.saturating_sub(1);
+                let capability = capabilities[0].delayed(&time);
+                let mut handle = views_output.activate();
+                let mut session = handle.session(&capability);
+                let restored = restore::<A>(&name, &manifest, durable, at, |segment, key, state, timer| {
+                    if let Some(view) = state.view() {
+                        session.give(((key.clone(), view), time, 1));
+                    }
+                    if let Some(due) = timer {
+                        root.timers.change(segment as u16, &key, TimerChange::Set(due));
+                    }
+                    root.agencies[segment].restore(key, state);
+                });
+                drop(session);
+                if let Err(error) = restored {
+                    shared.fail(error);
+                }
+                if let Some(due) = root.timers.earliest() {
+                    timer_capabilities =
+                        Some(capabilities[..3].iter().map(|capability| capability.delayed(&due)).collect());
+                }
+            }
+            marks.for_each(|capability, marks| {
+                for mark in marks.drain(..) {
+                    asked.push_back((mark.time, capability.retain(3)));
+                }
+            });
             input.for_each(|capability, parcels| {
                 let held = pending.entry(*capability.time()).or_insert_with(|| Pending {
                     capabilities: (0..3).map(|port| capability.retain(port)).collect(),
@@ -189,8 +293,22 @@ pub(crate) fn root<'s, A: Agent>(
                 held.parcels.append(parcels);
             });
 
-            let frontier = first(&frontiers[0]);
+            // Who has seen a mark for a time that is not closed takes the snapshot first.
+            let frontier = frontiers.iter().filter_map(first).min();
             let ended = frontier.is_none();
+            let begin =
+                |root: &mut Root<A>, storing: &mut Storing, asked: &mut VecDeque<_>, before: Option<Time>| {
+                    while let Some(durable) = &durable
+                        && asked.front().is_some_and(|(time, _)| before.is_none_or(|before| *time <= before))
+                        && let Some((time, capability)) = asked.pop_front()
+                    {
+                        root.copy_on(Duration::MAX);
+                        if let Some(snapshot) = root.snapshot.take() {
+                            storing.store(snapshot, &name, at.0, durable, stored.clone());
+                        }
+                        root.snapshot = Some(Snapshot::new(time, capability, &mut root.dirty));
+                    }
+                };
             if ended && (shared.config.stop.requested() || shared.failed()) {
                 // Stopped, not ended: timers in the future are not due.
                 root.timers.clear();
@@ -206,6 +324,7 @@ pub(crate) fn root<'s, A: Agent>(
                 let Some(time) = next.filter(|&time| frontier.is_none_or(|frontier| time < frontier)) else {
                     break;
                 };
+                begin(&mut root, &mut storing, &mut asked, Some(time));
                 if last_timer.is_some_and(|last| time > last) {
                     root.timers.clear();
                     break;
@@ -251,6 +370,26 @@ pub(crate) fn root<'s, A: Agent>(
                 }
                 hold_for_timers(&root.timers, &mut timer_capabilities, &capabilities);
             }
+            begin(&mut root, &mut storing, &mut asked, frontier);
+            if let Some(durable) = &durable
+                && root.snapshot.is_some()
+            {
+                if root.copy_on(SLICE) {
+                    if let Some(snapshot) = root.snapshot.take() {
+                        storing.store(snapshot, &name, at.0, durable, stored.clone());
+                    }
+                } else {
+                    activator.activate();
+                }
+            }
+            while let Some(report) = storing.next() {
+                match report {
+                    Ok((capability, report)) => {
+                        reports_output.activate().session(&capability).give(report);
+                    }
+                    Err(error) => shared.fail(error.context("storing a checkpoint")),
+                }
+            }
             match root.timers.earliest() {
                 None => timer_capabilities = None,
                 Some(due) => {
@@ -262,11 +401,13 @@ pub(crate) fn root<'s, A: Agent>(
                 }
             }
             pace.set_timer(slot, root.timers.earliest());
+            // The operator stays until the last snapshot is stored.
+            !shared.failed() && (root.snapshot.is_some() || !storing.is_empty() || !asked.is_empty())
         }
     });
 
     let views: VecCollection<_, _, isize> = views.as_collection();
-    (Agents { views, emitted: events.flow.events_of(emitted) }, progress)
+    Rooted { agents: Agents { views, emitted: events.flow.events_of(emitted) }, progress, reports }
 }
 
 /// Makes sure that capabilities are held for the earliest timer; `now` are those of the present time.

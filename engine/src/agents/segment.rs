@@ -88,6 +88,26 @@ impl<A: Agent> Agency<A> {
         self.touched.is_empty()
     }
 
+    /// Puts an agent back that a checkpoint has.
+    pub(super) fn restore(&mut self, key: A::Key, state: A) {
+        let slot = u32::try_from(self.residents.len()).expect("under 2^32 agents in one of 1,024 segments");
+        let hash = fixed_hash(&key);
+        self.residents.push(Resident { key, state });
+        if self.residents.len() > self.marks.len() * 64 {
+            self.marks.push(0);
+        }
+        let residents = &self.residents;
+        self.index.insert_unique(hash, slot, |&slot| fixed_hash(&residents[slot].key));
+    }
+
+    /// Every agent, with its key.
+    pub(super) fn each(&self, mut logic: impl FnMut(&A::Key, &A)) {
+        for slot in 0..self.residents.len() as u32 {
+            let resident = &self.residents[slot];
+            logic(&resident.key, &resident.state);
+        }
+    }
+
     #[cold]
     fn settle(&mut self, hash: u64, key: &A::Key) -> u32 {
         let slot = u32::try_from(self.residents.len()).expect("under 2^32 agents in one of 1,024 segments");

@@ -44,14 +44,21 @@ impl<K: Key> Timers<K> {
         self.due.last().map(|(due, ..)| *due)
     }
 
-    /// Takes the next timer that is due at `time`.
-    pub(super) fn pop(&mut self, time: Time) -> Option<(u16, K)> {
-        if self.earliest()? > time {
-            return None;
-        }
-        let (_, segment, key) = self.due.pop_first()?;
+    /// The segment of the next timer, if that is due at `time`.
+    pub(super) fn due(&self, time: Time) -> Option<u16> {
+        self.due.first().filter(|(due, ..)| *due <= time).map(|(_, segment, _)| *segment)
+    }
+
+    /// Takes the next timer.
+    pub(super) fn pop(&mut self) -> Option<K> {
+        let (_, _, key) = self.due.pop_first()?;
         self.of.remove(&key);
-        Some((segment, key))
+        Some(key)
+    }
+
+    /// The pending timer of a key.
+    pub(super) fn of(&self, key: &K) -> Option<Time> {
+        self.of.get(key).copied()
     }
 
     /// Forgets all.

@@ -34,6 +34,8 @@ pub(crate) struct Encoder<D> {
 
 struct Partition<D> {
     number: PartitionId,
+    /// What the partition held when it was opened: the time of its last message, and how many of that time.
+    holds: Option<(Time, u64)>,
     writer: Box<dyn PartitionWriter>,
     updates: Vec<D>,
 }
@@ -44,6 +46,17 @@ struct Outstanding {
     /// Keeps the time open until its messages are out.
     _capability: Capability<Time>,
     partitions: Vec<usize>,
+}
+
+/// Leaves out what the partition holds already from an earlier run: at a time up to `restored`, the restored
+/// state itself; afterwards, the first messages that are made again.
+fn leave_out(messages: &mut Vec<Message>, time: Time, holds: Option<(Time, u64)>, restored: Option<Time>) {
+    let Some((last, count)) = holds else { return };
+    if time < last || restored.is_some_and(|restored| time < restored) {
+        messages.clear();
+    } else if time == last {
+        messages.drain(..messages.len().min(count as usize));
+    }
 }
 
 /// Builds a sink; returns a stream that carries its progress: a time has passed when all of its
@@ -90,10 +103,14 @@ pub(crate) fn sink<'s, D: ExchangeData>(
         if let Some(time) = writer.last_time() {
             pace.start_after(time);
         }
-        partitions.push(Partition { number, writer, updates: Vec::new() });
+        let holds = writer.last_time().map(|time| (time, writer.last_count()));
+        partitions.push(Partition { number, holds, writer, updates: Vec::new() });
     }
 
-    let (shared, time_of) = (shared.clone(), encoder.time);
+    // Bindings of a time must be durable before its messages leave.
+    pace.add_source(scope.activator_for(address.clone()));
+    let restored = shared.durable().map(|durable| durable.plan.restored());
+    let (pace, shared, time_of) = (pace.clone(), shared.clone(), encoder.time);
     builder.build(move |_capabilities| {
         let mut pending: BTreeMap<Time, (Capability<Time>, Vec<D>)> = BTreeMap::new();
         let mut outstanding: VecDeque<Outstanding> = VecDeque::new();
@@ -131,6 +148,9 @@ pub(crate) fn sink<'s, D: ExchangeData>(
                     if frontier.is_some_and(|frontier| frontier <= time) {
                         break;
                     }
+                    if restored.is_some() && pace.unbound().is_some_and(|unbound| unbound <= time) {
+                        break;
+                    }
                     let (capability, updates) = entry.remove();
                     for update in updates {
                         let number = (encoder.place)(&update, count);
@@ -144,6 +164,9 @@ pub(crate) fn sink<'s, D: ExchangeData>(
                         }
                         let mut messages = Vec::new();
                         (encoder.encode)(time, std::mem::take(&mut partition.updates), &mut messages)?;
+                        if let Some(restored) = restored {
+                            leave_out(&mut messages, time, partition.holds, restored);
+                        }
                         if !messages.is_empty() {
                             shared.counters.messages.fetch_add(messages.len() as u64, Ordering::Relaxed);
                             partition.writer.write(WriteBatch { time, messages })?;

@@ -11,7 +11,7 @@ struct Reading {
 }
 
 /// An agent's state: what is remembered of one sensor.
-#[derive(Default)]
+#[derive(Default, Serialize, Deserialize)]
 struct Sensor {
     room: String,
     hot: bool,

@@ -1,0 +1,136 @@
+//! A log in files: records with checksums, in segments that are deleted as a whole.
+
+use std::collections::VecDeque;
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use nekton_engine::connect::{Log, Waker};
+use nekton_engine::hash::fixed_hash;
+use nekton_engine::{Error, Kind, Result};
+
+/// A segment is followed by the next one at this size.
+const SEGMENT: u64 = 4 << 20;
+
+pub(super) struct FileLog {
+    folder: PathBuf,
+    /// Held as long as the log is open.
+    _lock: File,
+    /// The records of each segment, oldest first; the last segment is being written.
+    segments: VecDeque<(u64, u64)>,
+    current: File,
+    size: u64,
+    appended: u64,
+    /// Records that are not needed any more, in segments that are.
+    obsolete: u64,
+    waker: Waker,
+}
+
+fn segment(folder: &Path, number: u64) -> PathBuf {
+    folder.join(format!("{number:016}.log"))
+}
+
+impl FileLog {
+    pub(super) fn open(folder: &Path, waker: Waker) -> Result<Self> {
+        let failed = |error: &std::io::Error| Error::io(format!("the log in {}", folder.display()), error);
+        std::fs::create_dir_all(folder).map_err(|error| failed(&error))?;
+        let lock = OpenOptions::new().create(true).truncate(false).write(true).open(folder.join("lock"));
+        let lock = lock.map_err(|error| failed(&error))?;
+        lock.try_lock().map_err(|error| match error {
+            TryLockError::WouldBlock => Error::new(
+                Kind::Conflict,
+                format!(
+                    "the log in {} is in use: this job is running already. End it first",
+                    folder.display()
+                ),
+            ),
+            TryLockError::Error(error) => failed(&error),
+        })?;
+        let mut numbers = Vec::new();
+        for entry in std::fs::read_dir(folder).map_err(|error| failed(&error))? {
+            let name = entry.map_err(|error| failed(&error))?.file_name();
+            let number =
+                name.to_string_lossy().strip_suffix(".log").and_then(|number| number.parse::<u64>().ok());
+            numbers.extend(number);
+        }
+        numbers.sort_unstable();
+        let next = numbers.last().map_or(0, |last| last + 1);
+        let current = new_segment(folder, next).map_err(|error| failed(&error))?;
+        let segments = numbers.into_iter().chain([next]).map(|number| (number, 0)).collect();
+        let (folder, _lock) = (folder.to_owned(), lock);
+        Ok(FileLog { folder, _lock, segments, current, size: 0, appended: 0, obsolete: 0, waker })
+    }
+
+    fn failed(&self, error: &std::io::Error) -> Error {
+        Error::io(format!("the log in {}", self.folder.display()), error)
+    }
+}
+
+fn new_segment(folder: &Path, number: u64) -> std::io::Result<File> {
+    OpenOptions::new().create_new(true).append(true).open(segment(folder, number))
+}
+
+impl Log for FileLog {
+    fn read(&mut self) -> Result<Vec<Bytes>> {
+        let mut records = Vec::new();
+        for index in 0..self.segments.len() {
+            let (number, count) = &mut self.segments[index];
+            let path = segment(&self.folder, *number);
+            let content = std::fs::read(&path)
+                .map_err(|error| Error::io(format!("reading the log {}", path.display()), &error))?;
+            let mut content = Bytes::from(content);
+            // A record that is torn was not durable, and nothing follows it in its segment.
+            while content.len() >= 8 {
+                let head = content.split_to(8);
+                let size = u32::from_le_bytes([head[0], head[1], head[2], head[3]]) as usize;
+                let said = u32::from_le_bytes([head[4], head[5], head[6], head[7]]);
+                if size > content.len() || said != fixed_hash(&content[..size]) as u32 {
+                    tracing::warn!(path = %path.display(), "a torn record at the end of a log was left out");
+                    break;
+                }
+                records.push(content.split_to(size));
+                *count += 1;
+            }
+        }
+        Ok(records)
+    }
+
+    fn append(&mut self, record: Bytes) -> Result<()> {
+        if self.size > SEGMENT {
+            let next = self.segments.back().map_or(0, |(number, _)| number + 1);
+            self.current = new_segment(&self.folder, next).map_err(|error| self.failed(&error))?;
+            self.segments.push_back((next, 0));
+            self.size = 0;
+        }
+        let mut bytes = Vec::with_capacity(record.len() + 8);
+        bytes.extend_from_slice(&(record.len() as u32).to_le_bytes());
+        bytes.extend_from_slice(&(fixed_hash(&record[..]) as u32).to_le_bytes());
+        bytes.extend_from_slice(&record);
+        self.current.write_all(&bytes).map_err(|error| self.failed(&error))?;
+        self.size += bytes.len() as u64;
+        self.appended += 1;
+        if let Some((_, count)) = self.segments.back_mut() {
+            *count += 1;
+        }
+        (self.waker)();
+        Ok(())
+    }
+
+    fn durable(&mut self) -> Result<u64> {
+        Ok(self.appended)
+    }
+
+    fn trim(&mut self, count: u64) -> Result<()> {
+        self.obsolete += count;
+        while self.segments.len() > 1
+            && let Some(&(number, records)) = self.segments.front()
+            && records <= self.obsolete
+        {
+            self.obsolete -= records;
+            self.segments.pop_front();
+            std::fs::remove_file(segment(&self.folder, number)).map_err(|error| self.failed(&error))?;
+        }
+        Ok(())
+    }
+}

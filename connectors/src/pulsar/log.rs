@@ -1,0 +1,120 @@
+//! A log in a topic: written by an exclusive producer, so that an earlier run can write nothing more; kept and
+//! trimmed by a durable subscription, which is acknowledged behind what is still needed.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use nekton_engine::connect::{
+    Envelope, Log, Message, PartitionReader, PartitionWriter, Polled, Position, SinkSettings, Start, Waker,
+    WriteBatch,
+};
+use nekton_engine::{Error, Kind, Result};
+
+use super::Pulsar;
+
+/// How long the log may take to be read.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+pub(super) struct PulsarLog {
+    url: String,
+    writer: Box<dyn PartitionWriter>,
+    reader: Box<dyn PartitionReader>,
+    rung: Arc<(Mutex<bool>, Condvar)>,
+    /// The number that the writer knows a record by: its time.
+    number: u64,
+    /// The writer's number before the first record of this run.
+    before: u64,
+    /// Where records stand that are still needed, oldest first, as far as they have been read back.
+    positions: VecDeque<Position>,
+    /// Records that are not needed, and have not been read back.
+    obsolete: u64,
+}
+
+impl PulsarLog {
+    pub(super) fn open(writing: &Pulsar, reading: &Pulsar, url: &str, waker: Waker) -> Result<Self> {
+        let settings = SinkSettings { envelope: Envelope::Events, schema: None, partitions: 1 };
+        let sink = writing.sink(url, &settings)?;
+        // From here on, no earlier run writes.
+        let writer = sink.open(0, waker)?;
+        let number = writer.last_time().unwrap_or(0).max(super::now());
+        let rung: Arc<(Mutex<bool>, Condvar)> = Arc::default();
+        let bell = rung.clone();
+        let waker: Waker = Arc::new(move || {
+            *bell.0.lock().unwrap_or_else(PoisonError::into_inner) = true;
+            bell.1.notify_all();
+        });
+        let reader = reading.source(url)?.open(0, Start::Earliest, waker)?;
+        let (url, positions) = (url.to_owned(), VecDeque::new());
+        Ok(PulsarLog { url, writer, reader, rung, number, before: number, positions, obsolete: 0 })
+    }
+
+    /// Takes in what has come back; whether that is all.
+    fn take(&mut self, records: &mut Vec<Bytes>) -> Result<bool> {
+        let mut read = Vec::new();
+        let polled = self.reader.poll(1 << 20, &mut read)?;
+        for record in read {
+            if let Some(defect) = record.defect {
+                let why = format!("{} has an unreadable record at {}: {defect}", self.url, record.position);
+                return Err(Error::new(Kind::Lost, why));
+            }
+            self.positions.push_back(record.position);
+            records.push(record.payload);
+        }
+        Ok(polled == Polled::End)
+    }
+}
+
+impl Log for PulsarLog {
+    fn read(&mut self) -> Result<Vec<Bytes>> {
+        let begun = Instant::now();
+        let mut records = Vec::new();
+        while !self.take(&mut records)? {
+            if begun.elapsed() > PATIENCE {
+                return Err(Error::new(
+                    Kind::Unavailable,
+                    format!("{} could not be read to its end", self.url),
+                ));
+            }
+            let rung = self.rung.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let waited = self.rung.1.wait_timeout_while(rung, Duration::from_millis(50), |rung| !*rung);
+            *waited.unwrap_or_else(PoisonError::into_inner).0 = false;
+        }
+        Ok(records)
+    }
+
+    fn append(&mut self, record: Bytes) -> Result<()> {
+        self.number += 1;
+        let message = Message { key: None, value: Some(record) };
+        self.writer.write(WriteBatch { time: self.number, messages: vec![message] })
+    }
+
+    fn durable(&mut self) -> Result<u64> {
+        Ok(self.writer.written()?.map_or(0, |written| written - self.before))
+    }
+
+    fn trim(&mut self, count: u64) -> Result<()> {
+        self.obsolete += count;
+        let mut back = Vec::new();
+        while !self.positions.is_empty() || self.obsolete > 0 {
+            let before = self.positions.len();
+            self.take(&mut back)?;
+            back.clear();
+            if self.positions.len() == before {
+                break;
+            }
+        }
+        let mut last = None;
+        while self.obsolete > 0
+            && let Some(position) = self.positions.pop_front()
+        {
+            self.obsolete -= 1;
+            last = Some(position);
+        }
+        if let Some(last) = last {
+            self.reader.release(last);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,83 @@
+//! Marks: when a checkpoint is taken. Worker 0 tells all roots: as of this time.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+use timely::dataflow::operators::generic::OutputBuilder;
+use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
+use timely::dataflow::{Scope, StreamVec};
+
+use crate::job::Shared;
+use crate::pace::Pace;
+use crate::time::Time;
+
+/// "Take a snapshot of what was before `time`", for one worker.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(crate) struct Mark {
+    pub(crate) worker: u32,
+    pub(crate) time: Time,
+}
+
+/// Builds the operator that sends marks. Its stream has no marks, and no times to wait for, without checkpoints.
+pub(crate) fn marks<'s>(
+    scope: Scope<'s, Time>,
+    pace: &Rc<Pace>,
+    shared: &Arc<Shared>,
+    mut sent: impl FnMut(Time) + 'static,
+) -> StreamVec<'s, Time, Mark> {
+    let peers = scope.peers() as u32;
+    let every = shared.durable().map(|durable| durable.every);
+    let mut builder = OperatorBuilder::new("Marks".to_owned(), scope);
+    let address = builder.operator_info().address;
+    let activator = scope.activator_for(address.clone());
+    pace.add_source(scope.activator_for(address));
+    let (output, marks) = builder.new_output::<Vec<Mark>>();
+    let mut output = OutputBuilder::from(output);
+    let (pace, shared, first_worker) = (pace.clone(), shared.clone(), scope.index() == 0);
+    builder.build(move |mut capabilities| {
+        let mut capability = capabilities.pop().filter(|_| first_worker && every.is_some());
+        let every = every.unwrap_or(Duration::MAX);
+        let mut last = Instant::now();
+        // The open time at the last mark: nothing has happened while it stays.
+        let mut marked = pace.open();
+        let mut begun = false;
+        move |_frontiers| {
+            let Some(held) = capability.as_mut() else { return };
+            if *held.time() < pace.open() {
+                held.downgrade(&pace.open());
+            }
+            if !begun {
+                // Sinks may have moved the first time on while the dataflow was built.
+                (begun, marked) = (true, pace.open());
+            }
+            if shared.failed() {
+                capability = None;
+                return;
+            }
+            let ending = shared.config.stop.requested() || pace.sources_ended();
+            if pace.filling() {
+                // The step's end wakes this again.
+                return;
+            }
+            let happened = pace.open() > marked;
+            if happened && (ending || last.elapsed() >= every) {
+                let time = pace.open();
+                (marked, last) = (time, Instant::now());
+                let mut handle = output.activate();
+                let mut session = handle.session(&*held);
+                (0..peers).for_each(|worker| session.give(Mark { worker, time }));
+                drop(session);
+                sent(time);
+                pace.tell(time);
+            }
+            if ending {
+                capability = None;
+            } else if happened {
+                activator.activate_after(every.saturating_sub(last.elapsed()).max(Duration::from_millis(1)));
+            }
+        }
+    });
+    marks
+}

@@ -1,0 +1,243 @@
+//! Durability: what outlives a process, and how a job goes on where it was.
+//!
+//! Three things are kept. **Bindings** say which records got which time; a binding is durable before any
+//! output of its time leaves, so that a run that comes later gives the same records the same times, and with them
+//! the same outputs in the same order. **Checkpoints** hold the state of the roots as it was before a time, and how
+//! far each partition had been read. And the **output topics** themselves know the last message they hold.
+//!
+//! So after a crash: the roots are restored as of a checkpoint, the records behind it are read again at their
+//! bound times, and the sinks leave out what their topics hold already.
+//!
+//! * `ledger.rs` writes bindings, on worker 0 for all workers.
+//! * `marks.rs` decides when a checkpoint is taken: worker 0 sends a mark with a time to all roots.
+//! * `snapshot.rs` copies a root's state, segment by segment, while it goes on.
+//! * `commit.rs` puts the parts together, on worker 0: a checkpoint counts once its manifest is stored.
+
+pub(crate) mod commit;
+pub(crate) mod ledger;
+pub(crate) mod marks;
+pub(crate) mod snapshot;
+
+use std::collections::BTreeMap;
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::connect::{Log, PartitionId, Position, Store};
+use crate::error::{Error, Kind, Result};
+use crate::time::Time;
+
+/// Where checkpoints are kept, and how often they are taken.
+#[derive(Clone)]
+pub struct Checkpoints {
+    /// Where they are kept.
+    pub store: Arc<dyn Store>,
+    /// The time between two of them, if anything happens.
+    pub every: Duration,
+}
+
+impl std::fmt::Debug for Checkpoints {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Checkpoints")
+            .field("store", &self.store.describe())
+            .field("every", &self.every)
+            .finish()
+    }
+}
+
+/// How many checkpoints are kept.
+const KEPT: usize = 3;
+/// The version of what is stored.
+const VERSION: u32 = 1;
+
+/// A partition's records from `first` to `last` got a time.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Bound {
+    pub(crate) source: String,
+    pub(crate) partition: PartitionId,
+    pub(crate) first: Position,
+    pub(crate) last: Position,
+}
+
+/// All that got a time.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Binding {
+    pub(crate) time: Time,
+    pub(crate) bounds: Vec<Bound>,
+}
+
+/// Up to where partitions were read.
+pub(crate) type Positions = BTreeMap<(String, PartitionId), Position>;
+
+/// What a checkpoint consists of. A root's segment is in the part that is named last for it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Manifest {
+    pub(crate) version: u32,
+    pub(crate) job: String,
+    /// All times below are contained, none from it on.
+    pub(crate) time: Time,
+    /// By root: its parts, and which segments are in each.
+    pub(crate) roots: BTreeMap<String, Vec<Part>>,
+    pub(crate) positions: Vec<(String, PartitionId, Position)>,
+}
+
+/// An object that holds segments of a root.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Part {
+    pub(crate) object: String,
+    pub(crate) segments: Vec<u16>,
+}
+
+/// From where a job goes on: the same for all of its processes.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Plan {
+    /// The number of the newest manifest.
+    pub(crate) number: u64,
+    pub(crate) manifest: Option<Manifest>,
+    /// In the order of their times; all since the checkpoint.
+    pub(crate) bindings: Vec<Binding>,
+}
+
+impl Plan {
+    /// All times below are in the restored state.
+    pub(crate) fn restored(&self) -> Option<Time> {
+        self.manifest.as_ref().map(|manifest| manifest.time)
+    }
+
+    /// The last time that anything was bound to, or contained.
+    pub(crate) fn last_time(&self) -> Time {
+        let bound = self.bindings.last().map_or(0, |binding| binding.time);
+        bound.max(self.restored().unwrap_or(0))
+    }
+
+    pub(crate) fn positions(&self) -> Positions {
+        let of_manifest = self.manifest.iter().flat_map(|manifest| &manifest.positions);
+        of_manifest.map(|(source, partition, at)| ((source.clone(), *partition), *at)).collect()
+    }
+}
+
+/// What a job with checkpoints has, once a process.
+pub(crate) struct Durable {
+    pub(crate) job: String,
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) every: Duration,
+    pub(crate) plan: Plan,
+    /// Taken by the ledger of worker 0.
+    pub(crate) log: Mutex<Option<Box<dyn Log>>>,
+    /// Calls the ledger's operator.
+    pub(crate) log_waker: Arc<LateWaker>,
+    pub(crate) io: Io,
+}
+
+/// A waker for somebody who is built later.
+#[derive(Default)]
+pub(crate) struct LateWaker(Mutex<Option<crate::connect::Waker>>);
+
+impl LateWaker {
+    pub(crate) fn set(&self, waker: crate::connect::Waker) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(waker);
+    }
+    pub(crate) fn wake(&self) {
+        let waker = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(waker) = waker {
+            waker();
+        }
+    }
+}
+
+/// A thread that waits for the store, so that no worker does.
+pub(crate) struct Io(Sender<Box<dyn FnOnce() + Send>>);
+
+impl Io {
+    pub(crate) fn new() -> Result<Self> {
+        let (sender, work) = channel::<Box<dyn FnOnce() + Send>>();
+        std::thread::Builder::new()
+            .name("checkpoints".to_owned())
+            .spawn(move || work.into_iter().for_each(|work| work()))
+            .map_err(|error| Error::io("starting a thread", &error))?;
+        Ok(Io(sender))
+    }
+    pub(crate) fn run(&self, work: impl FnOnce() + Send + 'static) {
+        // It ends only after all who could ask it.
+        let _ = self.0.send(Box::new(work));
+    }
+}
+
+fn manifest_name(job: &str, number: u64) -> String {
+    format!("{job}/manifests/{number:016}")
+}
+
+/// Finds out from where to go on, and takes the job over from a run that may still be there: that one can
+/// commit nothing any more.
+pub(crate) fn take_over(job: &str, store: &dyn Store, log: &mut dyn Log) -> Result<Plan> {
+    let bindings = log.read()?;
+    let names = store.list(&format!("{job}/manifests/"))?;
+    let newest = names.iter().filter_map(|name| name.rsplit('/').next()?.parse::<u64>().ok()).max();
+    let manifest = match newest {
+        None => None,
+        Some(number) => {
+            let name = manifest_name(job, number);
+            let bytes = store.get(&name)?.ok_or_else(|| damaged(store, &name, "it is gone"))?;
+            let content = unsealed(&bytes).ok_or_else(|| damaged(store, &name, "its checksum is wrong"))?;
+            let manifest: Option<Manifest> =
+                serde_json::from_slice(content).map_err(|error| damaged(store, &name, &error.to_string()))?;
+            if let Some(manifest) = &manifest
+                && manifest.version != VERSION
+            {
+                return Err(damaged(store, &name, "another version of nekton has written it"));
+            }
+            manifest
+        }
+    };
+    let number = newest.map_or(0, |number| number + 1);
+    let content =
+        serde_json::to_vec(&manifest).map_err(|error| Error::new(Kind::Internal, error.to_string()))?;
+    if !store.create(&manifest_name(job, number), sealed(content))? {
+        return Err(taken_over(job));
+    }
+    let since = manifest.as_ref().map_or(0, |manifest| manifest.time);
+    let bindings = bindings
+        .iter()
+        .map(|bytes| serde_json::from_slice::<Binding>(bytes))
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|error| {
+            let why = format!("the log of bindings of job {job:?} has an unreadable record: {error}");
+            Error::new(Kind::Lost, why)
+        })?;
+    Ok(Plan { number, manifest, bindings: bindings.into_iter().filter(|b| b.time >= since).collect() })
+}
+
+fn taken_over(job: &str) -> Error {
+    let why = "another run of it has taken over: end one of the two, or give one another name";
+    Error::new(Kind::Conflict, format!("job {job:?} cannot go on: {why}"))
+}
+
+fn damaged(store: &dyn Store, name: &str, why: &str) -> Error {
+    let hint = "restore it from a copy, or start with another name or store to begin anew";
+    Error::new(
+        Kind::Lost,
+        format!("the checkpoint object {name} in {} cannot be used: {why}; {hint}", store.describe()),
+    )
+}
+
+/// Content with its checksum in front.
+pub(crate) fn sealed(content: Vec<u8>) -> Bytes {
+    let mut bytes = Vec::with_capacity(content.len() + 8);
+    bytes.extend_from_slice(&checksum(&content).to_le_bytes());
+    bytes.extend_from_slice(&content);
+    bytes.into()
+}
+
+/// The content, if its checksum is right.
+pub(crate) fn unsealed(bytes: &[u8]) -> Option<&[u8]> {
+    let (said, content) = bytes.split_first_chunk::<8>()?;
+    (u64::from_le_bytes(*said) == checksum(content)).then_some(content)
+}
+
+/// Notices damage, not malice.
+fn checksum(content: &[u8]) -> u64 {
+    crate::hash::fixed_hash(content)
+}
