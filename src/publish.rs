@@ -201,7 +201,7 @@ impl Partition {
         self.on_its_way.push_back((time, self.bytes));
         self.bytes_on_their_way += self.bytes;
         self.bytes = 0;
-        self.writer.write(WriteBatch { time, messages: std::mem::take(&mut self.messages) })
+        self.writer.write(WriteBatch { time, first: 0, messages: std::mem::take(&mut self.messages) })
     }
 
     /// Waits until at most `most` bytes are on their way.

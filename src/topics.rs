@@ -201,7 +201,7 @@ pub fn open_source(url: &str, until_end: bool, access: &Access) -> Result<Arc<dy
 /// let settings = SinkSettings { envelope: Envelope::Events, schema: None, partitions: 1 };
 /// let sink = open_sink(&url, &settings, &access)?;
 /// let mut partition = sink.open(0, Arc::new(|| {}))?;
-/// partition.write(WriteBatch { time: 1, messages: vec![Message { key: None, value: Some("64".into()) }] })?;
+/// partition.write(WriteBatch { time: 1, first: 0, messages: vec![Message { key: None, value: Some("64".into()) }] })?;
 /// partition.close()?;
 /// # assert_eq!(std::fs::read_to_string(folder.path().join("readings/0.jsonl"))?, "64\n");
 /// # Ok::<(), Box<dyn std::error::Error>>(())

@@ -161,7 +161,7 @@ fn bare(live: &Live, options: &Options) -> Job {
                     Message { key: None, value: Some(value.into()) }
                 });
                 writer
-                    .write(WriteBatch { time, messages: messages.collect() })
+                    .write(WriteBatch { time, first: 0, messages: messages.collect() })
                     .expect("memory can be written");
             }
             if polled.iter().all(|polled| *polled == Polled::End) {

@@ -162,7 +162,7 @@ fn fill(base: &str, options: &Options) -> Result<f64> {
                 let pad = MESSAGE_BYTES - start.len() - 2;
                 Message { key: None, value: Some(format!("{start}{:x<pad$}\"}}", "").into()) }
             });
-            writer.write(WriteBatch { time: times, messages: messages.collect() })?;
+            writer.write(WriteBatch { time: times, first: 0, messages: messages.collect() })?;
             while writer.written()?.unwrap_or(0) + 8 < times {
                 let _ = woken.recv_timeout(Duration::from_millis(100));
             }
@@ -296,7 +296,7 @@ fn latencies(base: &str, rate: u64, options: &Options) -> Result<Vec<u64>> {
         }
         if !messages.is_empty() {
             time += 1;
-            writer.write(WriteBatch { time, messages })?;
+            writer.write(WriteBatch { time, first: 0, messages })?;
         }
         let until_due = Duration::from_nanos(next * 1_000_000_000 / rate).saturating_sub(begun.elapsed());
         sleep(until_due.max(HAND_OVER));

@@ -311,7 +311,9 @@ fn there_is_no_end_while_somebody_writes() {
     for &number in &numbers {
         // The reader has come to the end meanwhile, again and again.
         let value = Some(Bytes::from(number.to_string()));
-        writer.write(WriteBatch { time: number, messages: vec![Message { key: None, value }] }).unwrap();
+        writer
+            .write(WriteBatch { time: number, first: 0, messages: vec![Message { key: None, value }] })
+            .unwrap();
         let read = |records: &[RawRecord], polled| {
             assert_ne!(polled, Polled::End);
             records.len() as u64 == number

@@ -172,11 +172,13 @@ pub struct Message {
 }
 
 /// All messages of one time for one partition of an output topic, in order. A message's position
-/// is (time, its index here).
+/// is (time, `first` and its index here).
 #[derive(Clone, Debug)]
 pub struct WriteBatch {
     /// The time whose changes these are.
     pub time: Time,
+    /// The index of the first message: how many of this time the partition holds already.
+    pub first: u64,
     /// The messages, in their order.
     pub messages: Vec<Message>,
 }

@@ -16,7 +16,7 @@ use crate::agents::{Agent, Agents, Key, Record, root};
 use crate::cells::cells;
 use crate::connect::{RawRecord, Waker};
 use crate::durable::Bound;
-use crate::durable::commit::{Asked, Report, commit};
+use crate::durable::commit::{Asked, Program, Report, commit};
 use crate::durable::ledger::{Reads, ledger};
 use crate::durable::marks::{Mark, marks};
 use crate::error::{Error, Kind, Result};
@@ -60,7 +60,8 @@ struct Building<'s> {
     pace: Rc<Pace>,
     shared: Arc<Shared>,
     views: Arc<Views>,
-    names: RefCell<Vec<String>>,
+    /// What has a name: its kind, and the name.
+    names: RefCell<Vec<(&'static str, String)>>,
     progress: RefCell<Vec<StreamVec<'s, Time, ()>>>,
     /// What sources have read, roots have stored, and when roots are to.
     bounds: RefCell<Vec<StreamVec<'s, Time, Bound>>>,
@@ -110,7 +111,13 @@ impl<'s> Flow<'s> {
             let reads = Rc::new(RefCell::new(Reads::new(durable)));
             let built = ledger(self.scope, self.inner.bounds.take(), pace, shared, &reads);
             self.failing(built);
-            let built = commit(self.scope, self.inner.reports.take(), pace, shared, asked, &reads);
+            let named = |kind: &str| {
+                let names = self.inner.names.borrow();
+                let of = names.iter().filter(|(of, _)| *of == kind);
+                of.map(|(_, name)| name.clone()).collect()
+            };
+            let program = Program { roots: named("root"), sinks: named("sink") };
+            let built = commit(self.scope, self.inner.reports.take(), pace, shared, program, asked, &reads);
             self.failing(built);
         }
         pace::gate(self.scope, &self.inner.pace, self.inner.progress.take());
@@ -160,12 +167,12 @@ impl<'s> Flow<'s> {
     }
 
     /// Numbers a source or root; its name must be its own.
-    fn number(&mut self, kind: &str, name: &str) -> u32 {
-        let full = format!("{kind} {name:?}");
+    fn number(&mut self, kind: &'static str, name: &str) -> u32 {
+        let full = (kind, name.to_owned());
         let mut names = self.inner.names.borrow_mut();
         if names.contains(&full) {
             self.inner.shared.fail(Error::config(format!(
-                "the program has two of {full}: give every one a name of its own, or use the first one twice"
+                "the program has two of {kind} {name:?}: give every one a name of its own, or use the first one twice"
             )));
         }
         names.push(full);

@@ -4,8 +4,9 @@ use std::any::Any;
 use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex, Once, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use timely::WorkerConfig;
 use timely::communication::Config as Communication;
@@ -19,6 +20,9 @@ use crate::flow::{Flow, Views};
 use crate::job::{JobConfig, Shared, Summary};
 use crate::pace::Pace;
 use crate::time::Time;
+
+/// How long a store may take for what it was asked last.
+const STORING: Duration = Duration::from_secs(60);
 
 /// Runs a job until its end: until every input has ended (with [`JobConfig::until_end`]), until a
 /// stop is requested, or until something fails. `program` is called once on each worker thread.
@@ -58,7 +62,7 @@ where
     // Worker 0 keeps the log of bindings; its process finds out from where the job goes on.
     let mut durable = if config.process == 0 { prepare(&config, &*topics)? } else { None };
     let (builders, guard): (_, Box<dyn Any + Send>) = if config.hosts.len() > 1 {
-        let plan = durable.as_ref().map(|durable| serde_json::to_vec(&durable.plan));
+        let plan = durable.as_ref().map(|(durable, _)| serde_json::to_vec(&durable.plan));
         let plan = plan.transpose().map_err(|error| Error::new(Kind::Internal, error.to_string()))?;
         let (builders, guard, plan) = cluster::connect(&config, plan)?;
         if config.process > 0 {
@@ -74,6 +78,7 @@ where
     let effort = differential_dataflow::Config::default().idle_merge_effort(Some(1_000));
     differential_dataflow::configure(&mut worker_config, &effort);
 
+    let (durable, storing) = durable.unzip();
     let shared = Arc::new(Shared::new(config, topics, durable));
     let views = Arc::new(Views::default());
     let of_workers = shared.clone();
@@ -93,21 +98,27 @@ where
     } else if catch_unwind(AssertUnwindSafe(|| drop(guard))).is_err() {
         shared.fail(panicked(&shared, "the network's threads ended"));
     }
-    if let Some(error) = shared.take_error() {
-        return Err(error);
-    }
+    let error = shared.take_error();
     let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
-    Ok(Summary {
+    let summary = Summary {
         events: count(&shared.counters.events),
         dead_letters: count(&shared.counters.dead_letters),
         messages: count(&shared.counters.messages),
         epochs: count(&shared.counters.epochs),
         elapsed: started.elapsed(),
-    })
+    };
+    // What is on its way to the store must not come there when this job is over.
+    drop(shared);
+    if let Some(stored) = storing
+        && stored.recv_timeout(STORING) == Err(RecvTimeoutError::Timeout)
+    {
+        tracing::warn!("the store of checkpoints is slow: the job ends without waiting for it any longer");
+    }
+    error.map_or(Ok(summary), Err)
 }
 
 /// Finds out from where a job with checkpoints goes on, and takes it over.
-fn prepare(config: &JobConfig, topics: &dyn Topics) -> Result<Option<Durable>> {
+fn prepare(config: &JobConfig, topics: &dyn Topics) -> Result<Option<(Durable, Receiver<()>)>> {
     let Some(Checkpoints { store, every }) = config.checkpoints.clone() else { return Ok(None) };
     let log_waker = Arc::new(LateWaker::default());
     let waker = log_waker.clone();
@@ -117,12 +128,13 @@ fn prepare(config: &JobConfig, topics: &dyn Topics) -> Result<Option<Durable>> {
         let records = plan.bindings.len();
         tracing::info!(job = config.name, checkpoint = time, epochs = records, "going on");
     }
-    let (job, log, io) = (config.name.clone(), Mutex::new(Some(log)), Io::new()?);
-    Ok(Some(Durable { job, store, every, plan, log, log_waker, io }))
+    let (io, thread) = Io::new()?;
+    let (job, log) = (config.name.clone(), Mutex::new(Some(log)));
+    Ok(Some((Durable { job, store, every, plan, log, log_waker, io }, thread)))
 }
 
 /// Goes on from where process 0 says.
-fn follow(config: &JobConfig, plan: Option<Vec<u8>>) -> Result<Option<Durable>> {
+fn follow(config: &JobConfig, plan: Option<Vec<u8>>) -> Result<Option<(Durable, Receiver<()>)>> {
     let (checkpoints, plan) = match (config.checkpoints.clone(), plan) {
         (None, None) => return Ok(None),
         (Some(checkpoints), Some(plan)) => (checkpoints, plan),
@@ -135,8 +147,9 @@ fn follow(config: &JobConfig, plan: Option<Vec<u8>>) -> Result<Option<Durable>> 
     let plan = serde_json::from_slice(&plan)
         .map_err(|error| Error::new(Kind::Internal, format!("process 0 has sent no plan: {error}")))?;
     let Checkpoints { store, every } = checkpoints;
-    let (job, log, io) = (config.name.clone(), Mutex::new(None), Io::new()?);
-    Ok(Some(Durable { job, store, every, plan, log, log_waker: Arc::default(), io }))
+    let (io, thread) = Io::new()?;
+    let (job, log) = (config.name.clone(), Mutex::new(None));
+    Ok(Some((Durable { job, store, every, plan, log, log_waker: Arc::default(), io }, thread)))
 }
 
 /// One worker: builds the dataflow, steps it until it is complete or the job has failed.

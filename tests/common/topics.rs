@@ -50,7 +50,7 @@ impl Writer {
     /// Writes these as the next time's.
     pub fn write(&mut self, messages: Vec<Message>) -> nekton::Result<()> {
         self.time += 1;
-        self.inner.write(WriteBatch { time: self.time, messages })
+        self.inner.write(WriteBatch { time: self.time, first: 0, messages })
     }
 
     /// Waits until all but the last `lag` times are out.

@@ -97,8 +97,8 @@ pub fn open_source(path: &Path, settings: &FileSettings) -> Result<Arc<dyn Sourc
 /// let mut partition = sink.open(0, Arc::new(|| {}))?;
 /// let two = Message { key: Some("\"kitchen\"".into()), value: Some("2".into()) };
 /// let none = Message { value: None, ..two.clone() };
-/// partition.write(WriteBatch { time: 5, messages: vec![two] })?;
-/// partition.write(WriteBatch { time: 9, messages: vec![none] })?;
+/// partition.write(WriteBatch { time: 5, first: 0, messages: vec![two] })?;
+/// partition.write(WriteBatch { time: 9, first: 0, messages: vec![none] })?;
 /// partition.close()?;
 ///
 /// let lines = std::fs::read_to_string(topic.join("0.jsonl"))?;

@@ -16,6 +16,8 @@ pub(super) struct Times {
     path: PathBuf,
     file: File,
     records: u64,
+    /// The time that began last, if it has messages.
+    last: Option<Time>,
 }
 
 impl Times {
@@ -51,11 +53,16 @@ impl Times {
                 Some((time, count))
             }
         };
-        Ok((Times { path, file, records: whole }, held))
+        let last = held.map(|(time, _)| time);
+        Ok((Times { path, file, records: whole, last }, held))
     }
 
     /// The messages of `time` will begin at `offset`.
     pub(super) fn begin(&mut self, time: Time, offset: u64) -> Result<()> {
+        // The rest of a time whose first messages are there.
+        if self.last.replace(time) == Some(time) {
+            return Ok(());
+        }
         let mut record = [0; RECORD as usize];
         record[..8].copy_from_slice(&time.to_le_bytes());
         record[8..].copy_from_slice(&offset.to_le_bytes());

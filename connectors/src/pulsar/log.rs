@@ -87,7 +87,7 @@ impl Log for PulsarLog {
     fn append(&mut self, record: Bytes) -> Result<()> {
         self.number += 1;
         let message = Message { key: None, value: Some(record) };
-        self.writer.write(WriteBatch { time: self.number, messages: vec![message] })
+        self.writer.write(WriteBatch { time: self.number, first: 0, messages: vec![message] })
     }
 
     fn durable(&mut self) -> Result<u64> {

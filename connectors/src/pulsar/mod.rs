@@ -223,7 +223,7 @@ impl Pulsar {
     /// let mut partition = sink.open(0, Arc::new(|| {}))?;
     /// let north = Message { key: Some("\"north\"".into()), value: Some("2".into()) };
     /// let after = partition.last_time().unwrap_or(0); // of what the topic holds already
-    /// partition.write(WriteBatch { time: after + 1, messages: vec![north] })?;
+    /// partition.write(WriteBatch { time: after + 1, first: 0, messages: vec![north] })?;
     /// partition.close()?; // waits until the broker has it
     /// # Ok::<(), nekton_engine::Error>(())
     /// ```

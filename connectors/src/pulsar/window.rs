@@ -77,9 +77,9 @@ impl Window {
 
     /// Takes a batch and cuts it into entries.
     pub(super) fn push(&mut self, batch: WriteBatch) -> Result<()> {
-        let WriteBatch { time, messages } = batch;
+        let WriteBatch { time, first, messages } = batch;
         let mut rest = &messages[..];
-        let mut index = 0;
+        let mut index = first;
         while !rest.is_empty() {
             let size = |message: &nekton_engine::connect::Message| {
                 message.value.as_ref().map_or(0, Bytes::len) + message.key.as_ref().map_or(0, Bytes::len) + 32
@@ -91,7 +91,7 @@ impl Window {
             });
             let count = fit.count().max(1);
             let (now, later) = rest.split_at(count);
-            let first = (time << INDEX_BITS).max(self.last.map_or(0, |last| last + 1));
+            let first = ((time << INDEX_BITS) + index).max(self.last.map_or(0, |last| last + 1));
             let (metadata, payload) = batch::entry(&self.producer, time, index, first, now, self.compression)
                 .map_err(|error| Error::new(Kind::Internal, format!("compressing messages: {error}")))?;
             // The broker's limit is for metadata and payload together.
@@ -184,7 +184,7 @@ mod tests {
 
     fn batch(time: Time, count: usize, size: usize) -> WriteBatch {
         let message = Message { key: None, value: Some(vec![b'1'; size].into()) };
-        WriteBatch { time, messages: vec![message; count] }
+        WriteBatch { time, first: 0, messages: vec![message; count] }
     }
 
     fn window(last: Option<u64>) -> Window {

@@ -52,12 +52,19 @@ impl Asked {
     }
 }
 
+/// The names of a program's roots, and of the topics that it writes.
+pub(crate) struct Program {
+    pub(crate) roots: Vec<String>,
+    pub(crate) sinks: Vec<String>,
+}
+
 /// Builds the operators that commit checkpoints and tell of them. `roots` are the reports of each root.
 pub(crate) fn commit<'s>(
     scope: Scope<'s, Time>,
     roots: Vec<StreamVec<'s, Time, Report>>,
     pace: &Rc<Pace>,
     shared: &Arc<Shared>,
+    program: Program,
     asked: &Rc<RefCell<Asked>>,
     reads: &Rc<RefCell<Reads>>,
 ) -> Result<()> {
@@ -76,7 +83,7 @@ pub(crate) fn commit<'s>(
     let (pace_, shared_, asked, reads) = (pace.clone(), shared.clone(), asked.clone(), reads.clone());
     builder.build_reschedule(move |mut capabilities| {
         let mut capability = capabilities.pop().filter(|_| first_worker);
-        let mut book = Book::new(&durable);
+        let mut book = Book::new(&durable, program);
         let stored: Arc<Mutex<VecDeque<Result<Time>>>> = Arc::default();
         let mut storing = false;
         move |_frontiers| {
@@ -161,6 +168,7 @@ pub(crate) fn commit<'s>(
 struct Book {
     job: String,
     number: u64,
+    sinks: Vec<String>,
     /// By root and segment: the object that holds it.
     segments: BTreeMap<String, Vec<Option<Arc<str>>>>,
     /// The last manifests, with the objects that they need.
@@ -168,27 +176,25 @@ struct Book {
 }
 
 impl Book {
-    fn new(durable: &Durable) -> Self {
+    fn new(durable: &Durable, program: Program) -> Self {
         let mut segments = BTreeMap::new();
-        let mut objects = Vec::new();
-        let mut job = String::new();
         if let Some(manifest) = &durable.plan.manifest {
-            job.clone_from(&manifest.job);
             for (root, parts) in &manifest.roots {
+                if !program.roots.contains(root) {
+                    tracing::warn!(root, "the program has no such root any more: its state is left out");
+                    continue;
+                }
                 let of: &mut Vec<Option<Arc<str>>> =
                     segments.entry(root.clone()).or_insert_with(|| vec![None; SEGMENTS]);
                 for part in parts {
                     let object: Arc<str> = part.object.as_str().into();
-                    objects.push(part.object.clone());
                     part.segments.iter().for_each(|&segment| of[segment as usize] = Some(object.clone()));
                 }
             }
         }
-        if job.is_empty() {
-            job.clone_from(&durable.job);
-        }
-        let number = durable.plan.number;
-        Book { job, number, segments, kept: VecDeque::from([(number, objects)]) }
+        let plan = &durable.plan;
+        let kept = plan.kept.iter().cloned().collect();
+        Book { job: durable.job.clone(), number: plan.number, sinks: program.sinks, segments, kept }
     }
 
     /// Takes a checkpoint in. Returns what is to be done in the store for it.
@@ -222,8 +228,14 @@ impl Book {
         let positions =
             reads.before(time).into_iter().map(|((source, partition), at)| (source, partition, at));
         let objects = roots.values().flatten().map(|part| part.object.clone()).collect();
-        let manifest =
-            Manifest { version: VERSION, job: self.job.clone(), time, roots, positions: positions.collect() };
+        let manifest = Manifest {
+            version: VERSION,
+            job: self.job.clone(),
+            time,
+            roots,
+            positions: positions.collect(),
+            sinks: self.sinks.clone(),
+        };
         self.number += 1;
         let number = self.number;
         self.kept.push_back((number, objects));

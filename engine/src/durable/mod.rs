@@ -18,8 +18,8 @@ pub(crate) mod ledger;
 pub(crate) mod marks;
 pub(crate) mod snapshot;
 
-use std::collections::BTreeMap;
-use std::sync::mpsc::{Sender, channel};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -82,6 +82,15 @@ pub(crate) struct Manifest {
     /// By root: its parts, and which segments are in each.
     pub(crate) roots: BTreeMap<String, Vec<Part>>,
     pub(crate) positions: Vec<(String, PartitionId, Position)>,
+    /// The topics that were written.
+    pub(crate) sinks: Vec<String>,
+}
+
+impl Manifest {
+    /// The names of its parts' objects.
+    fn objects(&self) -> Vec<String> {
+        self.roots.values().flatten().map(|part| part.object.clone()).collect()
+    }
 }
 
 /// An object that holds segments of a root.
@@ -97,6 +106,8 @@ pub(crate) struct Plan {
     /// The number of the newest manifest.
     pub(crate) number: u64,
     pub(crate) manifest: Option<Manifest>,
+    /// The last manifests, by number, with the objects that they need.
+    pub(crate) kept: Vec<(u64, Vec<String>)>,
     /// In the order of their times; all since the checkpoint.
     pub(crate) bindings: Vec<Binding>,
 }
@@ -152,13 +163,18 @@ impl LateWaker {
 pub(crate) struct Io(Sender<Box<dyn FnOnce() + Send>>);
 
 impl Io {
-    pub(crate) fn new() -> Result<Self> {
+    /// Starts it. The receiver is told when it has ended: when nobody can ask it any more, and all is done.
+    pub(crate) fn new() -> Result<(Self, Receiver<()>)> {
         let (sender, work) = channel::<Box<dyn FnOnce() + Send>>();
+        let (end, ended) = channel();
         std::thread::Builder::new()
             .name("checkpoints".to_owned())
-            .spawn(move || work.into_iter().for_each(|work| work()))
+            .spawn(move || {
+                work.into_iter().for_each(|work| work());
+                let _ = end.send(());
+            })
             .map_err(|error| Error::io("starting a thread", &error))?;
-        Ok(Io(sender))
+        Ok((Io(sender), ended))
     }
     pub(crate) fn run(&self, work: impl FnOnce() + Send + 'static) {
         // It ends only after all who could ask it.
@@ -175,29 +191,31 @@ fn manifest_name(job: &str, number: u64) -> String {
 pub(crate) fn take_over(job: &str, store: &dyn Store, log: &mut dyn Log) -> Result<Plan> {
     let bindings = log.read()?;
     let names = store.list(&format!("{job}/manifests/"))?;
-    let newest = names.iter().filter_map(|name| name.rsplit('/').next()?.parse::<u64>().ok()).max();
-    let manifest = match newest {
-        None => None,
-        Some(number) => {
-            let name = manifest_name(job, number);
-            let bytes = store.get(&name)?.ok_or_else(|| damaged(store, &name, "it is gone"))?;
-            let content = unsealed(&bytes).ok_or_else(|| damaged(store, &name, "its checksum is wrong"))?;
-            let manifest: Option<Manifest> =
-                serde_json::from_slice(content).map_err(|error| damaged(store, &name, &error.to_string()))?;
-            if let Some(manifest) = &manifest
-                && manifest.version != VERSION
-            {
-                return Err(damaged(store, &name, "another version of nekton has written it"));
+    let mut numbers: Vec<u64> =
+        names.iter().filter_map(|name| name.rsplit('/').next()?.parse().ok()).collect();
+    numbers.sort_unstable();
+    let newest = numbers.last().copied();
+    let mut kept = Vec::new();
+    let mut manifest = None;
+    for &number in &numbers[numbers.len().saturating_sub(KEPT)..] {
+        // Only the newest must be good.
+        match read_manifest(job, number, store) {
+            Ok(read) => {
+                kept.push((number, read.as_ref().map(Manifest::objects).unwrap_or_default()));
+                manifest = read;
             }
-            manifest
+            Err(error) if Some(number) == newest => return Err(error),
+            Err(error) => tracing::warn!(%error, "an older checkpoint"),
         }
-    };
+    }
     let number = newest.map_or(0, |number| number + 1);
     let content =
         serde_json::to_vec(&manifest).map_err(|error| Error::new(Kind::Internal, error.to_string()))?;
     if !store.create(&manifest_name(job, number), sealed(content))? {
         return Err(taken_over(job));
     }
+    kept.push((number, manifest.as_ref().map(Manifest::objects).unwrap_or_default()));
+    tidy(job, store, &kept, &numbers);
     let since = manifest.as_ref().map_or(0, |manifest| manifest.time);
     let bindings = bindings
         .iter()
@@ -207,7 +225,37 @@ pub(crate) fn take_over(job: &str, store: &dyn Store, log: &mut dyn Log) -> Resu
             let why = format!("the log of bindings of job {job:?} has an unreadable record: {error}");
             Error::new(Kind::Lost, why)
         })?;
-    Ok(Plan { number, manifest, bindings: bindings.into_iter().filter(|b| b.time >= since).collect() })
+    let (old, bindings): (Vec<_>, Vec<_>) = bindings.into_iter().partition(|binding| binding.time < since);
+    log.trim(old.len() as u64)?;
+    Ok(Plan { number, manifest, kept, bindings })
+}
+
+fn read_manifest(job: &str, number: u64, store: &dyn Store) -> Result<Option<Manifest>> {
+    let name = manifest_name(job, number);
+    let bytes = store.get(&name)?.ok_or_else(|| damaged(store, &name, "it is gone"))?;
+    let content = unsealed(&bytes).ok_or_else(|| damaged(store, &name, "its checksum is wrong"))?;
+    let manifest: Option<Manifest> =
+        serde_json::from_slice(content).map_err(|error| damaged(store, &name, &error.to_string()))?;
+    match &manifest {
+        Some(manifest) if manifest.version != VERSION => {
+            Err(damaged(store, &name, "another version of nekton has written it"))
+        }
+        _ => Ok(manifest),
+    }
+}
+
+/// Deletes what earlier runs have left: manifests that are not kept, and parts that none of those kept names.
+fn tidy(job: &str, store: &dyn Store, kept: &[(u64, Vec<String>)], numbers: &[u64]) {
+    let needed: BTreeSet<&String> = kept.iter().flat_map(|(_, objects)| objects).collect();
+    let old = numbers.iter().filter(|number| kept.iter().all(|(kept, _)| kept != *number));
+    let old = old.map(|&number| manifest_name(job, number));
+    let parts = store.list(&format!("{job}/parts/")).unwrap_or_default();
+    let orphans = parts.into_iter().filter(|part| !needed.contains(part));
+    for name in old.chain(orphans) {
+        if let Err(error) = store.delete(&name) {
+            tracing::warn!(%error, name, "an old checkpoint object was not deleted");
+        }
+    }
 }
 
 fn taken_over(job: &str) -> Error {

@@ -48,15 +48,24 @@ struct Outstanding {
     partitions: Vec<usize>,
 }
 
-/// Leaves out what the partition holds already from an earlier run: at a time up to `restored`, the restored
-/// state itself; afterwards, the first messages that are made again.
-fn leave_out(messages: &mut Vec<Message>, time: Time, holds: Option<(Time, u64)>, restored: Option<Time>) {
-    let Some((last, count)) = holds else { return };
-    if time < last || restored.is_some_and(|restored| time < restored) {
-        messages.clear();
+/// Leaves out what the partition holds already from an earlier run: all before `restored`, which is the restored state
+/// itself, and of what is made again, the first messages. Returns how many of this time are left out.
+fn leave_out(
+    messages: &mut Vec<Message>,
+    time: Time,
+    holds: Option<(Time, u64)>,
+    restored: Option<Time>,
+) -> u64 {
+    let (last, count) = holds.unwrap_or_default();
+    let left_out = if restored.is_some_and(|restored| time < restored) || time < last {
+        messages.len()
     } else if time == last {
-        messages.drain(..messages.len().min(count as usize));
-    }
+        messages.len().min(usize::try_from(count).unwrap_or(usize::MAX))
+    } else {
+        0
+    };
+    messages.drain(..left_out);
+    left_out as u64
 }
 
 /// Builds a sink; returns a stream that carries its progress: a time has passed when all of its
@@ -109,7 +118,13 @@ pub(crate) fn sink<'s, D: ExchangeData>(
 
     // Bindings of a time must be durable before its messages leave.
     pace.add_source(scope.activator_for(address.clone()));
-    let restored = shared.durable().map(|durable| durable.plan.restored());
+    // A topic that the checkpoint knows holds what led to the restored state; to a new one, it is all new.
+    let restored = shared.durable().map(|durable| {
+        let manifest = durable.plan.manifest.as_ref();
+        manifest
+            .filter(|manifest| manifest.sinks.iter().any(|known| known == topic))
+            .map(|manifest| manifest.time)
+    });
     let (pace, shared, time_of) = (pace.clone(), shared.clone(), encoder.time);
     builder.build(move |_capabilities| {
         let mut pending: BTreeMap<Time, (Capability<Time>, Vec<D>)> = BTreeMap::new();
@@ -164,12 +179,13 @@ pub(crate) fn sink<'s, D: ExchangeData>(
                         }
                         let mut messages = Vec::new();
                         (encoder.encode)(time, std::mem::take(&mut partition.updates), &mut messages)?;
+                        let mut first = 0;
                         if let Some(restored) = restored {
-                            leave_out(&mut messages, time, partition.holds, restored);
+                            first = leave_out(&mut messages, time, partition.holds, restored);
                         }
                         if !messages.is_empty() {
                             shared.counters.messages.fetch_add(messages.len() as u64, Ordering::Relaxed);
-                            partition.writer.write(WriteBatch { time, messages })?;
+                            partition.writer.write(WriteBatch { time, first, messages })?;
                             written_to.push(index);
                         }
                     }

@@ -135,7 +135,7 @@ impl Publisher {
         for partition in &mut self.partitions {
             if !partition.messages.is_empty() {
                 let messages = std::mem::take(&mut partition.messages);
-                partition.writer.write(WriteBatch { time: self.time, messages })?;
+                partition.writer.write(WriteBatch { time: self.time, first: 0, messages })?;
                 partition.outstanding.push_back(self.time);
             }
         }
