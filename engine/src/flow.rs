@@ -23,7 +23,7 @@ use crate::error::{Error, Kind, Result};
 use crate::events::{Block, Event, Events};
 use crate::job::Shared;
 use crate::pace::{self, Pace};
-use crate::sink::{Encoder, Output, sink};
+use crate::sink::{Encoder, Output, last_times, sink};
 use crate::source::{Feed, source};
 use crate::table::decode_row;
 use crate::time::Time;
@@ -119,6 +119,9 @@ impl<'s> Flow<'s> {
             let program = Program { roots: named("root"), sinks: named("sink") };
             let built = commit(self.scope, self.inner.reports.take(), pace, shared, program, asked, &reads);
             self.failing(built);
+        }
+        if shared.config.progress_marks.is_some() {
+            last_times(self.scope, pace);
         }
         pace::gate(self.scope, &self.inner.pace, self.inner.progress.take());
     }

@@ -75,6 +75,9 @@ pub struct JobConfig {
     pub stop: Stop,
     /// Where and how often state is made durable; `None`: a restart begins anew.
     pub checkpoints: Option<Checkpoints>,
+    /// How often output partitions are marked at most with the time up to which they are whole, so that a reader can
+    /// put several of them together; `None`: never. See [`PartitionWriter::mark`](crate::connect::PartitionWriter::mark).
+    pub progress_marks: Option<Duration>,
 }
 
 impl JobConfig {
@@ -93,6 +96,7 @@ impl JobConfig {
             view_limit: 1_000_000,
             stop: Stop::default(),
             checkpoints: None,
+            progress_marks: None,
         }
     }
 }

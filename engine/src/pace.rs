@@ -62,6 +62,10 @@ pub(crate) struct Pace {
     committed: Cell<Time>,
     /// No more checkpoints will be committed.
     commits_ended: Cell<bool>,
+    /// The last time that a sink of this worker has written.
+    wrote: Cell<Time>,
+    /// The last time of all workers, once all is written.
+    last: Cell<Option<Time>>,
     /// Sources of this worker that may still read.
     reading: Cell<usize>,
     /// Whom to wake when any of this changes.
@@ -83,6 +87,8 @@ impl Pace {
             bound: Cell::new(Some(0)),
             committed: Cell::new(0),
             commits_ended: Cell::new(false),
+            wrote: Cell::new(0),
+            last: Cell::new(None),
             reading: Cell::new(0),
             sources: RefCell::default(),
         })
@@ -138,9 +144,12 @@ impl Pace {
         }
     }
 
-    /// New times start behind `time`.
+    /// New times start behind `time`, on the other workers as well.
     pub(crate) fn start_after(&self, time: Time) {
-        self.open.set(self.open.get().max(time + 1));
+        if self.open.get() <= time {
+            self.open.set(time + 1);
+            self.tick.set(Some(time + 1));
+        }
     }
 
     /// Called after every step of the worker: closes the epoch that was filled in it.
@@ -213,6 +222,26 @@ impl Pace {
 
     pub(crate) fn commits_ended(&self) -> bool {
         self.commits_ended.get()
+    }
+
+    /// A sink writes messages of `time`.
+    pub(crate) fn write(&self, time: Time) {
+        self.wrote.set(self.wrote.get().max(time));
+    }
+
+    pub(crate) fn wrote(&self) -> Time {
+        self.wrote.get()
+    }
+
+    /// All is written, on all workers; the last time was `time`.
+    pub(crate) fn end_at(&self, time: Time) {
+        self.last.set(Some(time));
+        self.wake();
+    }
+
+    /// The last time of all workers, once all is written.
+    pub(crate) fn last(&self) -> Option<Time> {
+        self.last.get()
     }
 
     /// Counts a source that may read.

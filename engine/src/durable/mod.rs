@@ -118,10 +118,10 @@ impl Plan {
         self.manifest.as_ref().map(|manifest| manifest.time)
     }
 
-    /// The last time that anything was bound to, or contained.
+    /// The last time that anything was bound to, or that is contained.
     pub(crate) fn last_time(&self) -> Time {
         let bound = self.bindings.last().map_or(0, |binding| binding.time);
-        bound.max(self.restored().unwrap_or(0))
+        bound.max(self.restored().unwrap_or(0).saturating_sub(1))
     }
 
     pub(crate) fn positions(&self) -> Positions {
