@@ -96,6 +96,16 @@ pub struct Runner {
         value_parser = humantime::parse_duration
     )]
     checkpoint_every: std::time::Duration,
+    /// Mark in every output partition, at most so often (such as 100ms), up to which time it is whole, for readers of
+    /// several partitions and topics; without, there are no marks
+    #[arg(
+        long,
+        env = "NEKTON_PROGRESS_MARKS",
+        value_name = "TIME",
+        help_heading = "Topics",
+        value_parser = humantime::parse_duration
+    )]
+    progress_marks: Option<std::time::Duration>,
     #[command(flatten)]
     access: Access,
     #[arg(skip)]
@@ -319,6 +329,7 @@ impl Runner {
             view_limit: self.view_limit,
             stop: self.stop,
             checkpoints,
+            progress_marks: self.progress_marks,
             ..JobConfig::new(name)
         };
         nekton_engine::run(config, Arc::new(topics), program)

@@ -91,10 +91,19 @@ fn start(flags: &str) -> Child {
     command.spawn().unwrap()
 }
 
-/// The messages of a topic in files.
-fn lines(path: &Path) -> Vec<Value> {
+/// The messages of a topic in files, and progress marks.
+fn marked_lines(path: &Path) -> Vec<Value> {
     let text = std::fs::read_to_string(path).unwrap_or_default();
     text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}"))).collect()
+}
+
+fn mark(line: &Value) -> Option<u64> {
+    line.get("nekton.closed")?.as_u64()
+}
+
+/// The messages of a topic in files.
+fn lines(path: &Path) -> Vec<Value> {
+    marked_lines(path).into_iter().filter(|line| mark(line).is_none()).collect()
 }
 
 /// A source of numbers that is the same everywhere.
@@ -212,6 +221,29 @@ fn check(messages: impl Fn(&str) -> Vec<Value>, written: &[Vec<Reading>; 2]) {
 
 #[test]
 fn a_job_that_is_killed_goes_on_and_every_output_has_each_change_once() {
+    killed_on_files("");
+}
+
+#[test]
+fn with_progress_marks_too_a_killed_job_has_each_change_once_and_no_mark_lies() {
+    let topics = killed_on_files("--progress-marks 15ms");
+    let mut last = 0;
+    let mut closed = u64::MAX;
+    for topic in ["sums", "by-depot"] {
+        let mut marked = 0;
+        for line in marked_lines(&topics.path().join("topics").join(topic).join("0.jsonl")) {
+            let time = mark(&line).or(line["time"].as_u64()).unwrap();
+            assert!(time > marked, "{topic}: {marked} was closed before {line}");
+            last = last.max(time);
+            marked = mark(&line).unwrap_or(marked);
+        }
+        closed = closed.min(marked);
+    }
+    assert_eq!(closed, last, "in the end, all is closed");
+}
+
+/// Kills a job on files again and again, and checks what it has written.
+fn killed_on_files(more: &str) -> tempfile::TempDir {
     let seed = std::env::var("NEKTON_SEED").map_or(1, |seed| seed.parse().unwrap());
     let kills = std::env::var("NEKTON_KILLS").map_or(8, |kills| kills.parse().unwrap());
     let mut random = Random(0x9E37_79B9_7F4A_7C15 ^ seed);
@@ -225,7 +257,7 @@ fn a_job_that_is_killed_goes_on_and_every_output_has_each_change_once() {
     }
     let flags = |workers: u64| {
         format!(
-            "--topics file:{} --checkpoints file:{} --checkpoint-every 60ms --workers {workers}",
+            "--topics file:{} --checkpoints file:{} --checkpoint-every 60ms --workers {workers} {more}",
             topics.display(),
             checkpoints.display()
         )
@@ -250,6 +282,7 @@ fn a_job_that_is_killed_goes_on_and_every_output_has_each_change_once() {
     let before = ["echo", "sums", "by-depot"].map(size);
     assert!(start(&format!("{} --until-end", flags(1))).wait().unwrap().success());
     assert_eq!(["echo", "sums", "by-depot"].map(size), before);
+    folder
 }
 
 #[test]
@@ -278,7 +311,10 @@ fn on_pulsar_too_a_job_that_is_killed_has_each_change_once() {
     publish(&mut random);
     let flags = |workers: u64| {
         let folder = folder.path().display();
-        format!("--topics {topics} --checkpoints file:{folder} --checkpoint-every 100ms --workers {workers}")
+        format!(
+            "--topics {topics} --checkpoints file:{folder} --checkpoint-every 100ms --workers {workers} \
+             --progress-marks 50ms"
+        )
     };
     for _ in 0..kills {
         let mut job = start(&flags(1 + random.below(3)));

@@ -9,6 +9,7 @@ use nekton_engine::connect::{
 };
 use nekton_engine::{Error, Kind, Result, Time};
 
+use super::lines::{mark_line, marked};
 use super::times::Times;
 use super::{FileSettings, partitions};
 
@@ -54,12 +55,13 @@ impl Sink for FileSink {
             ),
             TryLockError::Error(error) => failed(&error),
         })?;
-        let last_time = mend(&mut file, &path)?;
-        let (times, held) = Times::open(&path, &mut file)?;
+        let last = mend(&mut file, &path)?;
+        let (times, held) = Times::open(&path, &mut file, matches!(last, Some(Last::Mark(_))))?;
         let size = file.metadata().map_err(|error| failed(&error))?.len();
-        // Lines of older times than are known were written by others; all of theirs is held.
-        let held = match (held, last_time) {
-            (None, Some(time)) => Some((time, u64::MAX)),
+        let held = match (held, last) {
+            (_, Some(Last::Mark(time))) => Some((time, u64::MAX)),
+            // Lines of older times than are known were written by others; all of theirs is held.
+            (None, Some(Last::Line(time))) => Some((time, u64::MAX)),
             (held, _) => held,
         };
         Ok(Box::new(FileWriter {
@@ -79,8 +81,15 @@ impl Sink for FileSink {
     }
 }
 
+/// The last line of a file, if it has a time.
+#[derive(Clone, Copy)]
+enum Last {
+    Line(Time),
+    Mark(Time),
+}
+
 /// Cuts a torn last line off, and finds the time of the last whole one where it has one.
-fn mend(file: &mut File, path: &Path) -> Result<Option<Time>> {
+fn mend(file: &mut File, path: &Path) -> Result<Option<Last>> {
     let failed = |error: std::io::Error| Error::io(format!("reading the end of {}", path.display()), &error);
     let size = file.metadata().map_err(failed)?.len();
     // From the back, in steps that double, until the tail holds a whole last line.
@@ -106,7 +115,7 @@ fn mend(file: &mut File, path: &Path) -> Result<Option<Time>> {
         }
         let time =
             |line: &[u8]| serde_json::from_slice::<serde_json::Value>(line).ok()?.get("time")?.as_u64();
-        return Ok(line.and_then(time));
+        return Ok(line.and_then(|line| marked(line).map(Last::Mark).or(time(line).map(Last::Line))));
     }
 }
 
@@ -150,6 +159,15 @@ impl PartitionWriter for FileWriter {
             .map_err(|error| Error::io(format!("writing {}", self.path.display()), &error))?;
         self.size += self.buffer.len() as u64;
         self.written = Some(batch.time);
+        Ok(())
+    }
+
+    fn mark(&mut self, time: Time) -> Result<()> {
+        let line = mark_line(time);
+        self.file
+            .write_all(line.as_bytes())
+            .map_err(|error| Error::io(format!("writing {}", self.path.display()), &error))?;
+        self.size += line.len() as u64;
         Ok(())
     }
 
