@@ -221,7 +221,9 @@ pub trait PartitionWriter: Send {
     /// nothing of that time is missing.
     fn mark(&mut self, time: Time) -> Result<()> {
         let _ = time;
-        Err(crate::Error::config("topics of this kind cannot carry progress marks: run without --progress-marks"))
+        Err(crate::Error::config(
+            "topics of this kind cannot carry progress marks: run without --progress-marks",
+        ))
     }
     /// The greatest time all of whose messages, and those of all before, are safely out (received
     /// by the broker, handed to the operating system). The waker is called when it grows.

@@ -21,7 +21,7 @@ pub(super) struct FileSink {
 
 impl FileSink {
     pub(super) fn open(folder: &Path, _settings: &FileSettings, sink: &SinkSettings) -> Result<Self> {
-        std::fs::create_dir_all(folder)
+        create(folder, sink.partitions.max(1))
             .map_err(|error| Error::io(format!("creating the topic folder {}", folder.display()), &error))?;
         // Those that a sink writes: what else is there may be read, and is nobody's to append to.
         let written = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "jsonl");
@@ -29,6 +29,25 @@ impl FileSink {
         let partitions = if existing > 0 { existing } else { sink.partitions.max(1) };
         Ok(FileSink { folder: folder.to_owned(), envelope: sink.envelope, partitions })
     }
+}
+
+/// Creates a topic's folder, if there is none, with all of its partitions at once: whoever reads it sees how many there are.
+fn create(folder: &Path, partitions: PartitionId) -> std::io::Result<()> {
+    if folder.is_dir() {
+        return Ok(());
+    }
+    let name = folder.file_name().unwrap_or_default().to_string_lossy();
+    let beside = folder.with_file_name(format!(".{name}.{}.part", std::process::id()));
+    std::fs::create_dir_all(&beside)?;
+    for partition in 0..partitions {
+        File::create(beside.join(format!("{partition}.jsonl")))?;
+    }
+    let renamed = std::fs::rename(&beside, folder);
+    if renamed.is_err() {
+        std::fs::remove_dir_all(&beside)?;
+    }
+    // Another process of the job may have been quicker.
+    if folder.is_dir() { Ok(()) } else { renamed }
 }
 
 impl Sink for FileSink {

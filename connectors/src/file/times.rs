@@ -23,11 +23,7 @@ pub(super) struct Times {
 impl Times {
     /// Opens the times of the partition at `path`, whose whole lines are in `lines`, the last of them `marked` if it is a
     /// progress mark. Says what the last time is that has lines, and how many.
-    pub(super) fn open(
-        path: &Path,
-        lines: &mut File,
-        marked: bool,
-    ) -> Result<(Self, Option<(Time, u64)>)> {
+    pub(super) fn open(path: &Path, lines: &mut File, marked: bool) -> Result<(Self, Option<(Time, u64)>)> {
         let name = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
         let path = path.with_file_name(format!(".{name}.times"));
         let failed = |error: std::io::Error| Error::io(format!("reading {}", path.display()), &error);

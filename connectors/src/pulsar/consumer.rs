@@ -90,10 +90,9 @@ impl Queue {
             out.push(record);
         }
         let next = state.records.front().map(|record| record.position);
-        while let Some(mark) = state.marks.pop_front_if(|mark| next.is_none_or(|next| mark.0 < next)) {
-            taken += RECORD;
-            marks.push(mark);
-        }
+        let due = state.marks.iter().take_while(|mark| next.is_none_or(|next| mark.0 < next)).count();
+        taken += due * RECORD;
+        marks.extend(state.marks.drain(..due));
         state.bytes -= taken;
         if before > self.room / 2 && state.bytes <= self.room / 2 {
             self.changed.notify_one();

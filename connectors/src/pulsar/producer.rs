@@ -136,11 +136,7 @@ impl Producer {
     }
 
     /// Writes what comes until no more can come and all is out.
-    pub(super) async fn run(
-        mut self,
-        mut granted: Granted,
-        mut batches: mpsc::UnboundedReceiver<Given>,
-    ) {
+    pub(super) async fn run(mut self, mut granted: Granted, mut batches: mpsc::UnboundedReceiver<Given>) {
         let mut backoff = Backoff::default();
         let mut written = None;
         loop {

@@ -120,7 +120,8 @@ pub(crate) fn sink<'s, D: ExchangeData>(
         }
         let holds = writer.last_time().map(|time| (time, writer.last_count()));
         // A time may be marked behind its own messages, but not twice.
-        let marked = holds.and_then(|(time, count)| if count == ALL { Some(time) } else { time.checked_sub(1) });
+        let marked =
+            holds.and_then(|(time, count)| if count == ALL { Some(time) } else { time.checked_sub(1) });
         partitions.push(Partition { number, holds, writer, updates: Vec::new(), marked });
     }
 
