@@ -204,6 +204,10 @@ pub struct SinkSettings {
 pub trait Sink: Send + Sync {
     /// How many partitions the topic has; fixed while the sink is open.
     fn partitions(&self) -> u32;
+    /// What tells this topic from all others, however it was named: its URL, unless there are several.
+    fn identity(&self) -> String {
+        self.describe()
+    }
     /// Opens one partition for the only writer it may have.
     fn open(&self, partition: PartitionId, waker: Waker) -> Result<Box<dyn PartitionWriter>>;
     /// The topic as a person would write it, for messages: its URL.
@@ -312,6 +316,10 @@ pub trait Topics: Send + Sync {
         Err(crate::Error::config(format!(
             "job {job:?} cannot have checkpoints: its topics have no place for a log"
         )))
+    }
+    /// The records of the log of a job's bindings, which stays with the job that may be writing it.
+    fn read_log(&self, job: &str) -> Result<Vec<Bytes>> {
+        Err(crate::Error::config(format!("job {job:?} cannot be replayed: its topics have no log")))
     }
     /// Called when the program has named all its topics: the moment to refuse settings for others.
     fn built(&self) -> Result<()> {

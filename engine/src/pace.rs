@@ -133,6 +133,11 @@ impl Pace {
         Ok(self.open.get().max(now()))
     }
 
+    /// The time that a record would get now.
+    pub(crate) fn present(&self) -> Time {
+        self.stamped.get().unwrap_or_else(|| self.open.get().max(now()))
+    }
+
     /// Something was stamped with `time`: the epoch closes when this step of the worker is over.
     pub(crate) fn stamp(&self, time: Time) {
         if self.stamped.get().is_none() {
@@ -156,8 +161,8 @@ impl Pace {
     pub(crate) fn after_step(&self) {
         if let Some(time) = self.stamped.take() {
             self.in_flight.borrow_mut().push_back(time);
-            self.open.set(self.asked.get().max(time + 1));
-            self.tick.set(Some(time + 1));
+            self.open.set(self.open.get().max(self.asked.get()).max(time + 1));
+            self.tick.set(Some(self.open.get()));
             self.wake();
         }
     }
@@ -292,6 +297,9 @@ impl Pace {
     fn due(&self) -> Option<Duration> {
         let earliest = self.timers.borrow().iter().flatten().min().copied()?;
         if earliest < self.open.get() || self.stamped.get().is_some() {
+            return None;
+        }
+        if self.shared.until().is_some_and(|(until, _)| earliest > until) {
             return None;
         }
         let now = now();

@@ -3,7 +3,7 @@
 use std::fs::OpenOptions;
 use std::io::Write;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
 use nekton::changes;
@@ -78,6 +78,13 @@ pub fn start(flags: &str) -> Child {
     command.args(["--exact", "program", "--ignored", "--nocapture"]);
     command.env("NEKTON_TEST_FLAGS", flags).stdout(Stdio::null()).stderr(Stdio::inherit());
     command.spawn().unwrap()
+}
+
+/// Runs the job to its end.
+pub fn ended(flags: &str) -> Output {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", "program", "--ignored", "--nocapture"]);
+    command.env("NEKTON_TEST_FLAGS", flags).output().unwrap()
 }
 
 /// A source of numbers that is the same everywhere.

@@ -98,6 +98,11 @@ impl Sink for FileSink {
     fn describe(&self) -> String {
         format!("file:{}", self.folder.display())
     }
+
+    fn identity(&self) -> String {
+        let folder = self.folder.canonicalize().unwrap_or_else(|_| self.folder.clone());
+        format!("file:{}", folder.display())
+    }
 }
 
 /// The last line of a file, if it has a time.

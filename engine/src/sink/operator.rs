@@ -134,6 +134,7 @@ pub(crate) fn sink<'s, D: ExchangeData>(
             .filter(|manifest| manifest.sinks.iter().any(|known| known == topic))
             .map(|manifest| manifest.time)
     });
+    let binds = shared.keeps().is_some();
     let mut marks = shared.config.progress_marks.map(|every| Marks::new(every, scope.activator_for(address)));
     let (pace, shared, time_of) = (pace.clone(), shared.clone(), encoder.time);
     builder.build_reschedule(move |_capabilities| {
@@ -168,7 +169,7 @@ pub(crate) fn sink<'s, D: ExchangeData>(
             }
             let frontier = first(&frontiers[0]);
             // Nothing leaves before it is durable which records got its time.
-            let unbound = if restored.is_some() { pace.unbound() } else { None };
+            let unbound = if binds { pace.unbound() } else { None };
             let mut work = || -> Result<()> {
                 while let Some(entry) = pending.first_entry() {
                     let time = *entry.key();
