@@ -41,6 +41,7 @@
 mod access;
 mod config;
 mod publish;
+pub mod read;
 mod runner;
 pub mod sandbox;
 pub mod topics;
@@ -73,6 +74,7 @@ mod pages {
         collections: "docs/collections.md",
         time: "docs/time.md",
         running: "docs/running.md",
+        consistent_reading: "docs/consistent-reading.md",
         pulsar: "docs/pulsar.md",
         sandbox: "docs/sandbox.md",
         flights: "docs/flights.md",

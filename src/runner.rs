@@ -8,7 +8,9 @@ use clap::{Args, Parser, ValueEnum};
 use nekton_connectors::file::FileSettings;
 use nekton_connectors::pulsar::PulsarSettings;
 use nekton_engine::connect::Start;
-use nekton_engine::{Checkpoints, Error, Flow, JobConfig, OnBadInput, Result, Stop, Summary};
+use nekton_engine::{
+    Checkpoint, Checkpoints, Error, Flow, JobConfig, OnBadInput, Result, Stop, Summary, Time,
+};
 
 use crate::access::Access;
 use crate::topics::ByUrl;
@@ -96,6 +98,36 @@ pub struct Runner {
         value_parser = humantime::parse_duration
     )]
     checkpoint_every: std::time::Duration,
+    /// Mark in every output partition, at most so often (such as 100ms), up to which time it is whole, for readers of
+    /// several partitions and topics; without, there are no marks
+    #[arg(
+        long,
+        env = "NEKTON_PROGRESS_MARKS",
+        value_name = "TIME",
+        help_heading = "Topics",
+        value_parser = humantime::parse_duration
+    )]
+    progress_marks: Option<std::time::Duration>,
+    /// How many checkpoints are kept: what follows each of them can be replayed with --from
+    #[arg(
+        long,
+        env = "NEKTON_CHECKPOINTS_KEPT",
+        value_name = "N",
+        default_value_t = 3,
+        help_heading = "Durability",
+        value_parser = clap::value_parser!(u32).range(3..=100_000)
+    )]
+    checkpoints_kept: u32,
+    /// Replay what followed a checkpoint, to other topics, and end: earliest, latest, its number, or the newest one before a
+    /// time (as in --until)
+    #[arg(long, value_name = "CHECKPOINT", help_heading = "Time travel", value_parser = checkpoint)]
+    from: Option<Checkpoint>,
+    /// End when this time is over: such as 2026-01-31T12:00:00Z, or a message's time in milliseconds
+    #[arg(long, value_name = "TIME", help_heading = "Time travel", value_parser = time)]
+    until: Option<Time>,
+    /// Where all topics are that are written, if not with those that are read
+    #[arg(long, value_name = "URL", help_heading = "Time travel")]
+    outputs: Option<String>,
     #[command(flatten)]
     access: Access,
     #[arg(skip)]
@@ -122,6 +154,34 @@ fn start(text: &str) -> Result<Start, String> {
             })
             .map(|time| time.duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_millis() as u64)
             .map(Start::PublishedAt),
+    }
+}
+
+/// A time as a person writes it, or as it is in messages.
+fn time(text: &str) -> Result<Time, String> {
+    if let Ok(time) = text.parse() {
+        return Ok(time);
+    }
+    humantime::parse_rfc3339_weak(text)
+        .map(|time| time.duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_millis() as u64)
+        .map_err(|error| {
+            format!("write milliseconds since 1970, or a time in UTC such as 2026-01-31T12:00:00Z ({error})")
+        })
+}
+
+/// Below this a number counts checkpoints, from it on milliseconds since 1970 (it is in 1973).
+const FIRST_TIME: u64 = 100_000_000_000;
+
+fn checkpoint(text: &str) -> Result<Checkpoint, String> {
+    match text {
+        "earliest" => Ok(Checkpoint::Earliest),
+        "latest" => Ok(Checkpoint::Latest),
+        _ => match text.parse() {
+            Ok(number) if number < FIRST_TIME => Ok(Checkpoint::Number(number)),
+            _ => time(text)
+                .map(Checkpoint::Time)
+                .map_err(|why| format!("{why}, or a number, earliest, latest")),
+        },
     }
 }
 
@@ -319,6 +379,10 @@ impl Runner {
             view_limit: self.view_limit,
             stop: self.stop,
             checkpoints,
+            checkpoints_kept: self.checkpoints_kept as usize,
+            replay_from: self.from,
+            until: self.until,
+            progress_marks: self.progress_marks,
             ..JobConfig::new(name)
         };
         nekton_engine::run(config, Arc::new(topics), program)
@@ -326,10 +390,14 @@ impl Runner {
 
     /// The topics of the job `name`, as the flags place them.
     pub(crate) fn topics_of(&self, name: &str) -> Result<ByUrl> {
-        let files = FileSettings { until_end: self.until_end, ..FileSettings::default() };
-        let pulsar = PulsarSettings { until_end: self.until_end, ..self.access.settings(name)? };
+        // A replay reads what is there, and leaves nothing behind.
+        let replays = self.from.is_some();
+        let until_end = self.until_end || replays;
+        let files = FileSettings { until_end, ..FileSettings::default() };
+        let settings = self.access.settings(name)?;
+        let pulsar = PulsarSettings { until_end, durable: settings.durable && !replays, ..settings };
         let moved = self.topic.iter().cloned().collect::<BTreeMap<_, _>>();
-        Ok(ByUrl::new(self.topics.clone(), moved, files, pulsar))
+        Ok(ByUrl::new(self.topics.clone(), moved, files, pulsar).outputs(self.outputs.clone()))
     }
 
     fn log(&self) -> Result<()> {

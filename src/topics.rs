@@ -34,6 +34,8 @@ pub use crate::access::Access;
 pub(crate) struct ByUrl {
     base: String,
     moved: BTreeMap<String, String>,
+    /// Where what is written is, if not with the others.
+    outputs: Option<String>,
     files: FileSettings,
     pulsar_settings: PulsarSettings,
     /// Started when the first topic on it is opened.
@@ -58,6 +60,7 @@ impl ByUrl {
         ByUrl {
             base,
             moved,
+            outputs: None,
             files,
             pulsar_settings: pulsar,
             pulsar: Mutex::default(),
@@ -71,6 +74,12 @@ impl ByUrl {
         self
     }
 
+    /// The same topics, of which those that are written are under another URL.
+    pub(crate) fn outputs(mut self, outputs: Option<String>) -> Self {
+        self.outputs = outputs;
+        self
+    }
+
     fn pulsar(&self) -> Result<Pulsar> {
         let mut pulsar = self.pulsar.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(pulsar) = &*pulsar {
@@ -79,11 +88,11 @@ impl ByUrl {
         Ok(pulsar.insert(Pulsar::new(self.pulsar_settings.clone())?).clone())
     }
 
-    fn place(&self, name: &str) -> Result<Place> {
+    fn place(&self, name: &str, base: &str) -> Result<Place> {
         self.named.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned());
         match self.moved.get(name) {
             Some(url) => place(url),
-            None => place(&format!("{}/{name}", self.base.trim_end_matches('/'))),
+            None => place(&format!("{}/{name}", base.trim_end_matches('/'))),
         }
     }
 }
@@ -108,7 +117,7 @@ fn place(url: &str) -> Result<Place> {
 
 impl Topics for ByUrl {
     fn source(&self, name: &str) -> Result<Arc<dyn Source>> {
-        match self.place(name)? {
+        match self.place(name, &self.base)? {
             Place::File(path) => file::open_source(&path, &self.files),
             Place::Pulsar(url) => self.pulsar()?.source(&url),
         }
@@ -116,7 +125,7 @@ impl Topics for ByUrl {
     }
 
     fn sink(&self, name: &str, settings: &SinkSettings) -> Result<Arc<dyn Sink>> {
-        match self.place(name)? {
+        match self.place(name, self.outputs.as_ref().unwrap_or(&self.base))? {
             Place::File(path) => file::open_sink(&path, &self.files, settings),
             Place::Pulsar(url) => self.pulsar()?.sink(&url, settings),
         }
@@ -128,6 +137,15 @@ impl Topics for ByUrl {
             Place::File(path) => file::open_log(&path.join(".nekton").join(job).join("bindings"), waker),
             Place::Pulsar(url) => {
                 self.pulsar()?.log(&format!("{}/nekton-{job}-bindings", url.trim_end_matches('/')), waker)
+            }
+        }
+    }
+
+    fn read_log(&self, job: &str) -> Result<Vec<bytes::Bytes>> {
+        match place(&self.base)? {
+            Place::File(path) => file::read_log(&path.join(".nekton").join(job).join("bindings")),
+            Place::Pulsar(url) => {
+                self.pulsar()?.read_log(&format!("{}/nekton-{job}-bindings", url.trim_end_matches('/')))
             }
         }
     }

@@ -4,136 +4,36 @@
 mod common;
 
 use std::collections::BTreeMap;
-use std::fs::OpenOptions;
-use std::io::Write;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use common::broker::{broker, fresh};
+use common::sums::{Random, Reading, Sensor, append, readings, start};
 use common::topics::{Reading as Topic, Writer, message};
-use nekton::changes;
 use nekton::connect::Start;
-use nekton::prelude::*;
 use nekton_connectors::pulsar::{Pulsar, PulsarSettings};
 use serde_json::Value;
-
-#[derive(Clone, Serialize, Deserialize)]
-struct Reading {
-    sensor: u64,
-    depot: u64,
-    value: i64,
-}
-
-#[derive(Default, Serialize, Deserialize)]
-struct Sensor {
-    depot: u64,
-    count: i64,
-    sum: i64,
-    /// How often its timer has fired.
-    fired: i64,
-}
-
-impl Agent for Sensor {
-    type Key = u64;
-    type Event = Reading;
-    type View = (u64, i64, i64);
-    type Emit = ();
-    fn create(_sensor: &u64) -> Self {
-        Sensor::default()
-    }
-    fn on_event(&mut self, reading: &Reading, context: &mut Context<'_, Self>) {
-        self.depot = reading.depot;
-        self.count += 1;
-        self.sum += reading.value;
-        if self.count % 3 == 0 {
-            context.set_timer(context.time() + 7);
-        }
-    }
-    fn on_timer(&mut self, _context: &mut Context<'_, Self>) {
-        self.fired += 1;
-        self.sum += 1_000;
-    }
-    fn view(&self) -> Option<(u64, i64, i64)> {
-        Some((self.depot, self.count, self.sum))
-    }
-}
 
 /// The job, in a process of its own: this test program calls itself. Its flags are in the environment.
 #[test]
 #[ignore = "called by the other tests, in processes of their own"]
 fn program() {
-    #[derive(clap::Parser)]
-    struct Bare {
-        #[command(flatten)]
-        runner: Runner,
-    }
-    let flags = std::env::var("NEKTON_TEST_FLAGS").unwrap();
-    let bare = <Bare as clap::Parser>::parse_from(std::iter::once("sums").chain(flags.split_whitespace()));
-    let outcome = bare.runner.run("sums", |flow| {
-        let readings = flow.events::<Reading>("readings");
-        let sensors = readings.agents::<Sensor>("sensors", |reading| reading.sensor);
-        let by_depot = sensors.views().explode(|(_, (depot, _, sum))| Some((depot, sum as isize))).count();
-        flow.sink("echo", &readings);
-        flow.sink("sums", changes(&sensors.views()));
-        flow.sink("by-depot", changes(&by_depot));
-    });
-    if let Err(error) = outcome {
-        eprintln!("{error}");
-        std::process::exit(1);
-    }
+    common::sums::program();
 }
 
-fn start(flags: &str) -> Child {
-    let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args(["--exact", "program", "--ignored", "--nocapture"]);
-    command.env("NEKTON_TEST_FLAGS", flags).stdout(Stdio::null()).stderr(Stdio::inherit());
-    command.spawn().unwrap()
-}
-
-/// The messages of a topic in files.
-fn lines(path: &Path) -> Vec<Value> {
+/// The messages of a topic in files, and progress marks.
+fn marked_lines(path: &Path) -> Vec<Value> {
     let text = std::fs::read_to_string(path).unwrap_or_default();
     text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}"))).collect()
 }
 
-/// A source of numbers that is the same everywhere.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % bound
-    }
+fn mark(line: &Value) -> Option<u64> {
+    line.get("nekton.closed")?.as_u64()
 }
 
-/// Some readings for a partition.
-fn readings(partition: u64, random: &mut Random) -> Vec<Reading> {
-    // A sensor's readings are in one partition, and so in order.
-    let reading = |random: &mut Random| Reading {
-        sensor: random.below(50) * 2 + partition,
-        depot: random.below(5),
-        value: random.below(100) as i64,
-    };
-    (0..1 + random.below(40)).map(|_| reading(random)).collect()
-}
-
-/// Appends some readings to a partition, sometimes in two pieces.
-fn append(folder: &Path, partition: u64, random: &mut Random, written: &mut Vec<Reading>) {
-    let mut text = String::new();
-    for reading in readings(partition, random) {
-        text.push_str(&serde_json::to_string(&reading).unwrap());
-        text.push('\n');
-        written.push(reading);
-    }
-    let path = folder.join(format!("{partition}.jsonl"));
-    let mut file = OpenOptions::new().create(true).append(true).open(path).unwrap();
-    let cut = random.below(text.len() as u64) as usize;
-    file.write_all(&text.as_bytes()[..cut]).unwrap();
-    std::thread::sleep(Duration::from_micros(random.below(2_000)));
-    file.write_all(&text.as_bytes()[cut..]).unwrap();
+/// The messages of a topic in files.
+fn lines(path: &Path) -> Vec<Value> {
+    marked_lines(path).into_iter().filter(|line| mark(line).is_none()).collect()
 }
 
 /// What all outputs must say in the end, and about one another at every time.
@@ -212,6 +112,29 @@ fn check(messages: impl Fn(&str) -> Vec<Value>, written: &[Vec<Reading>; 2]) {
 
 #[test]
 fn a_job_that_is_killed_goes_on_and_every_output_has_each_change_once() {
+    killed_on_files("");
+}
+
+#[test]
+fn with_progress_marks_too_a_killed_job_has_each_change_once_and_no_mark_lies() {
+    let topics = killed_on_files("--progress-marks 15ms");
+    let mut last = 0;
+    let mut closed = u64::MAX;
+    for topic in ["sums", "by-depot"] {
+        let mut marked = 0;
+        for line in marked_lines(&topics.path().join("topics").join(topic).join("0.jsonl")) {
+            let time = mark(&line).or(line["time"].as_u64()).unwrap();
+            assert!(time > marked, "{topic}: {marked} was closed before {line}");
+            last = last.max(time);
+            marked = mark(&line).unwrap_or(marked);
+        }
+        closed = closed.min(marked);
+    }
+    assert_eq!(closed, last, "in the end, all is closed");
+}
+
+/// Kills a job on files again and again, and checks what it has written.
+fn killed_on_files(more: &str) -> tempfile::TempDir {
     let seed = std::env::var("NEKTON_SEED").map_or(1, |seed| seed.parse().unwrap());
     let kills = std::env::var("NEKTON_KILLS").map_or(8, |kills| kills.parse().unwrap());
     let mut random = Random(0x9E37_79B9_7F4A_7C15 ^ seed);
@@ -225,7 +148,7 @@ fn a_job_that_is_killed_goes_on_and_every_output_has_each_change_once() {
     }
     let flags = |workers: u64| {
         format!(
-            "--topics file:{} --checkpoints file:{} --checkpoint-every 60ms --workers {workers}",
+            "--topics file:{} --checkpoints file:{} --checkpoint-every 60ms --workers {workers} {more}",
             topics.display(),
             checkpoints.display()
         )
@@ -250,6 +173,7 @@ fn a_job_that_is_killed_goes_on_and_every_output_has_each_change_once() {
     let before = ["echo", "sums", "by-depot"].map(size);
     assert!(start(&format!("{} --until-end", flags(1))).wait().unwrap().success());
     assert_eq!(["echo", "sums", "by-depot"].map(size), before);
+    folder
 }
 
 #[test]
@@ -278,7 +202,10 @@ fn on_pulsar_too_a_job_that_is_killed_has_each_change_once() {
     publish(&mut random);
     let flags = |workers: u64| {
         let folder = folder.path().display();
-        format!("--topics {topics} --checkpoints file:{folder} --checkpoint-every 100ms --workers {workers}")
+        format!(
+            "--topics {topics} --checkpoints file:{folder} --checkpoint-every 100ms --workers {workers} \
+             --progress-marks 50ms"
+        )
     };
     for _ in 0..kills {
         let mut job = start(&flags(1 + random.below(3)));

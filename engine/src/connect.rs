@@ -135,6 +135,12 @@ pub trait PartitionReader: Send {
     /// blocks. What was handed over makes room for more in the connector's bounded queue; a record that is handed
     /// over again, at the same position, is left out.
     fn poll(&mut self, budget: usize, out: &mut Vec<RawRecord>) -> Result<Polled>;
+    /// The progress marks that stood among the records of the last poll, or behind them, in order: each with its
+    /// place, and the time up to which all stands before it (see [`PartitionWriter::mark`]). A mark is no record: whoever
+    /// does not ask for marks does not see them.
+    fn marks(&self) -> &[(Position, Time)] {
+        &[]
+    }
     /// Everything up to and including `position` is done with: its effects have left on the sinks.
     /// Never goes back. A broker may be told, a file has nothing to do.
     fn release(&mut self, position: Position) {
@@ -199,6 +205,10 @@ pub struct SinkSettings {
 pub trait Sink: Send + Sync {
     /// How many partitions the topic has; fixed while the sink is open.
     fn partitions(&self) -> u32;
+    /// What tells this topic from all others, however it was named: its URL, unless there are several.
+    fn identity(&self) -> String {
+        self.describe()
+    }
     /// Opens one partition for the only writer it may have.
     fn open(&self, partition: PartitionId, waker: Waker) -> Result<Box<dyn PartitionWriter>>;
     /// The topic as a person would write it, for messages: its URL.
@@ -210,6 +220,16 @@ pub trait PartitionWriter: Send {
     /// Takes over a batch; times only grow. Never blocks: the engine bounds what is outstanding by
     /// the epochs in flight.
     fn write(&mut self, batch: WriteBatch) -> Result<()>;
+    /// Writes a progress mark behind what was written before: everything of `time` and before stands before it.
+    /// Later batches are of later times. A partition whose last entry is a mark has that time for its
+    /// [`PartitionWriter::last_time`] when it is opened again, and `u64::MAX` for its [`PartitionWriter::last_count`]:
+    /// nothing of that time is missing.
+    fn mark(&mut self, time: Time) -> Result<()> {
+        let _ = time;
+        Err(crate::Error::config(
+            "topics of this kind cannot carry progress marks: run without --progress-marks",
+        ))
+    }
     /// The greatest time all of whose messages, and those of all before, are safely out (received
     /// by the broker, handed to the operating system). The waker is called when it grows.
     fn written(&mut self) -> Result<Option<Time>>;
@@ -297,6 +317,10 @@ pub trait Topics: Send + Sync {
         Err(crate::Error::config(format!(
             "job {job:?} cannot have checkpoints: its topics have no place for a log"
         )))
+    }
+    /// The records of the log of a job's bindings, which stays with the job that may be writing it.
+    fn read_log(&self, job: &str) -> Result<Vec<Bytes>> {
+        Err(crate::Error::config(format!("job {job:?} cannot be replayed: its topics have no log")))
     }
     /// Called when the program has named all its topics: the moment to refuse settings for others.
     fn built(&self) -> Result<()> {

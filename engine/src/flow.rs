@@ -23,7 +23,7 @@ use crate::error::{Error, Kind, Result};
 use crate::events::{Block, Event, Events};
 use crate::job::Shared;
 use crate::pace::{self, Pace};
-use crate::sink::{Encoder, Output, sink};
+use crate::sink::{Encoder, Output, last_times, sink};
 use crate::source::{Feed, source};
 use crate::table::decode_row;
 use crate::time::Time;
@@ -88,7 +88,7 @@ impl<'s> Flow<'s> {
         let asking = asked.clone();
         let marks = marks(scope, &pace, &shared, move |time| asking.borrow_mut().add(time));
         if let Some(durable) = shared.durable() {
-            pace.start_after(durable.plan.last_time());
+            pace.start_after(durable.plan.replay_until.unwrap_or(durable.plan.last_time()));
         }
         let inner = Building {
             pace,
@@ -107,7 +107,7 @@ impl<'s> Flow<'s> {
     /// Finishes the dataflow.
     pub(crate) fn finish(self) {
         let Building { pace, shared, asked, .. } = &*self.inner;
-        if let Some(durable) = shared.durable() {
+        if let Some(durable) = shared.keeps() {
             let reads = Rc::new(RefCell::new(Reads::new(durable)));
             let built = ledger(self.scope, self.inner.bounds.take(), pace, shared, &reads);
             self.failing(built);
@@ -116,9 +116,12 @@ impl<'s> Flow<'s> {
                 let of = names.iter().filter(|(of, _)| *of == kind);
                 of.map(|(_, name)| name.clone()).collect()
             };
-            let program = Program { roots: named("root"), sinks: named("sink") };
+            let program = Program { roots: named("root"), sinks: named("sink"), places: shared.places() };
             let built = commit(self.scope, self.inner.reports.take(), pace, shared, program, asked, &reads);
             self.failing(built);
+        }
+        if shared.config.progress_marks.is_some() {
+            last_times(self.scope, pace);
         }
         pace::gate(self.scope, &self.inner.pace, self.inner.progress.take());
     }
@@ -272,6 +275,12 @@ impl<'s> Flow<'s> {
         feed: impl FnOnce(usize, usize, Waker) -> F,
     ) -> Events<'s, T> {
         let number = self.number("feed", name);
+        if self.inner.shared.until().is_some_and(|(_, replays)| replays) {
+            let why = "only topics can be read again";
+            let error =
+                format!("the past of this program cannot be replayed: it reads the feed {name:?}, and {why}");
+            self.inner.shared.fail(Error::config(error));
+        }
         let (worker, workers) = (self.scope.index(), self.scope.peers());
         let make = |waker: Waker| feed(worker, workers, waker);
         let sourced = source(self.scope, name, number, &self.inner.pace, &self.inner.shared, make);

@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::connect::{PartitionId, Position, Sink, SinkSettings, Source, Start, Topics, Waker};
-use crate::durable::{Checkpoints, Durable};
+use crate::durable::replay::Checkpoint;
+use crate::durable::{Checkpoints, Durable, LEAST_KEPT};
 use crate::error::{Error, Kind, Result};
 use crate::machine::Machine;
 use crate::simulator::Simulator;
@@ -79,6 +80,17 @@ pub struct JobConfig {
     pub checkpoints: Option<Checkpoints>,
     /// A simulated machine to run on, for tests; `None`: this one.
     pub simulator: Option<Simulator>,
+    /// How many checkpoints are kept, at least 3: from each, what follows can be replayed. Sources keep what the oldest one
+    /// needs, and so does the log of bindings.
+    pub checkpoints_kept: usize,
+    /// Replays what follows a checkpoint of this job, up to [`JobConfig::until`] or as far as it has gone, with the same
+    /// outputs at the same times, and ends. Its topics must be others; nothing is taken from the job, which may be running.
+    pub replay_from: Option<Checkpoint>,
+    /// The last time: the job ends when it is over.
+    pub until: Option<Time>,
+    /// How often output partitions are marked at most with the time up to which they are whole, so that a reader can
+    /// put several of them together; `None`: never. See [`PartitionWriter::mark`](crate::connect::PartitionWriter::mark).
+    pub progress_marks: Option<Duration>,
 }
 
 impl JobConfig {
@@ -98,6 +110,10 @@ impl JobConfig {
             stop: Stop::default(),
             checkpoints: None,
             simulator: None,
+            checkpoints_kept: LEAST_KEPT,
+            replay_from: None,
+            until: None,
+            progress_marks: None,
         }
     }
 }
@@ -236,6 +252,17 @@ impl Shared {
         self.durable.as_ref()
     }
 
+    /// The same, unless it only replays: of a job that binds times and takes checkpoints.
+    pub(crate) fn keeps(&self) -> Option<&Arc<Durable>> {
+        self.durable.as_ref().filter(|durable| durable.plan.replay_until.is_none())
+    }
+
+    /// The last time, if there is one, and whether only what was bound up to there is read.
+    pub(crate) fn until(&self) -> Option<(Time, bool)> {
+        let replay = self.durable.as_ref().and_then(|durable| durable.plan.replay_until);
+        replay.map(|until| (until, true)).or(self.config.until.map(|until| (until, false)))
+    }
+
     /// Behind which record a partition is read on, and at which times an earlier run has read which records
     /// behind that: time, first and last.
     pub(crate) fn goes_on(
@@ -261,7 +288,28 @@ impl Shared {
     /// The sink behind a name, opened once a process.
     pub(crate) fn sink(&self, name: &str, settings: &SinkSettings) -> Result<Arc<dyn Sink>> {
         let mut sinks = self.sinks.lock().unwrap_or_else(PoisonError::into_inner);
-        sinks.entry(name.to_owned()).or_insert_with(|| self.topics.sink(name, settings)).clone()
+        let open = || {
+            let sink = self.topics.sink(name, settings)?;
+            let replayed = self.durable.as_ref().filter(|durable| durable.plan.replay_until.is_some());
+            let manifest = replayed.and_then(|durable| durable.plan.manifest.as_ref());
+            if manifest.is_some_and(|manifest| manifest.places.contains(&sink.identity())) {
+                return Err(Error::config(format!(
+                    "{} is an output of the job whose past is to be replayed: write elsewhere, with --outputs URL or \
+                     --topic {name}=URL",
+                    sink.describe()
+                )));
+            }
+            Ok(sink)
+        };
+        sinks.entry(name.to_owned()).or_insert_with(open).clone()
+    }
+
+    /// Where the topics are that are written.
+    pub(crate) fn places(&self) -> Vec<String> {
+        let sinks = self.sinks.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut places: Vec<_> = sinks.values().flatten().map(|sink| sink.identity()).collect();
+        places.sort();
+        places
     }
 
     pub(crate) fn built(&self) -> Result<()> {

@@ -66,6 +66,7 @@ mod view;
 pub use agents::{Agent, Agents, Context};
 pub use dead_letter::DeadLetter;
 pub use durable::Checkpoints;
+pub use durable::replay::Checkpoint;
 pub use error::{Error, Kind, Result};
 pub use events::{Block, Event, Events, Order};
 pub use flow::{Collect, Flow, json};

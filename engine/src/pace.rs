@@ -27,6 +27,7 @@ use timely::progress::operate::FrontierInterest;
 use timely::scheduling::Activator;
 
 use crate::job::Shared;
+use crate::machine::Machine;
 use crate::time::Time;
 use std::sync::Arc;
 
@@ -64,6 +65,10 @@ pub(crate) struct Pace {
     committed: Cell<Time>,
     /// No more checkpoints will be committed.
     commits_ended: Cell<bool>,
+    /// The last time that a sink of this worker has written.
+    wrote: Cell<Time>,
+    /// The last time of all workers, once all is written.
+    last: Cell<Option<Time>>,
     /// Sources of this worker that may still read.
     reading: Cell<usize>,
     /// Whom to wake when any of this changes.
@@ -88,10 +93,17 @@ impl Pace {
             bound: Cell::new(Some(0)),
             committed: Cell::new(0),
             commits_ended: Cell::new(false),
+            wrote: Cell::new(0),
+            last: Cell::new(None),
             reading: Cell::new(0),
             sources: RefCell::default(),
             alarms: RefCell::default(),
         })
+    }
+
+    /// The machine that this runs on.
+    pub(crate) fn machine(&self) -> &Machine {
+        &self.shared.machine
     }
 
     /// Wakes an operator after so long.
@@ -154,6 +166,11 @@ impl Pace {
         Ok(self.open.get().max(self.shared.machine.now()))
     }
 
+    /// The time that a record would get now.
+    pub(crate) fn present(&self) -> Time {
+        self.stamped.get().unwrap_or_else(|| self.open.get().max(self.shared.machine.now()))
+    }
+
     /// Something was stamped with `time`: the epoch closes when this step of the worker is over.
     pub(crate) fn stamp(&self, time: Time) {
         if self.stamped.get().is_none() {
@@ -165,17 +182,20 @@ impl Pace {
         }
     }
 
-    /// New times start behind `time`.
+    /// New times start behind `time`, on the other workers as well.
     pub(crate) fn start_after(&self, time: Time) {
-        self.open.set(self.open.get().max(time + 1));
+        if self.open.get() <= time {
+            self.open.set(time + 1);
+            self.tick.set(Some(time + 1));
+        }
     }
 
     /// Called after every step of the worker: closes the epoch that was filled in it.
     pub(crate) fn after_step(&self) {
         if let Some(time) = self.stamped.take() {
             self.in_flight.borrow_mut().push_back(time);
-            self.open.set(self.asked.get().max(time + 1));
-            self.tick.set(Some(time + 1));
+            self.open.set(self.open.get().max(self.asked.get()).max(time + 1));
+            self.tick.set(Some(self.open.get()));
             self.wake();
         }
     }
@@ -242,6 +262,26 @@ impl Pace {
         self.commits_ended.get()
     }
 
+    /// A sink writes messages of `time`.
+    pub(crate) fn write(&self, time: Time) {
+        self.wrote.set(self.wrote.get().max(time));
+    }
+
+    pub(crate) fn wrote(&self) -> Time {
+        self.wrote.get()
+    }
+
+    /// All is written, on all workers; the last time was `time`.
+    pub(crate) fn end_at(&self, time: Time) {
+        self.last.set(Some(time));
+        self.wake();
+    }
+
+    /// The last time of all workers, once all is written.
+    pub(crate) fn last(&self) -> Option<Time> {
+        self.last.get()
+    }
+
     /// Counts a source that may read.
     pub(crate) fn source_begins(&self) {
         self.reading.set(self.reading.get() + 1);
@@ -290,6 +330,9 @@ impl Pace {
     fn due(&self) -> Option<Duration> {
         let earliest = self.timers.borrow().iter().flatten().min().copied()?;
         if earliest < self.open.get() || self.stamped.get().is_some() {
+            return None;
+        }
+        if self.shared.until().is_some_and(|(until, _)| earliest > until) {
             return None;
         }
         let now = self.shared.machine.now();

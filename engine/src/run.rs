@@ -14,7 +14,7 @@ use timely::worker::Worker;
 
 use crate::cluster;
 use crate::connect::Topics;
-use crate::durable::{Checkpoints, Durable, LateWaker, take_over};
+use crate::durable::{Checkpoints, Durable, LateWaker, replay, take_over};
 use crate::error::{Error, Kind, Result};
 use crate::flow::{Flow, Views};
 use crate::job::{JobConfig, Shared, Summary};
@@ -126,18 +126,40 @@ where
 
 /// Finds out from where a job with checkpoints goes on, and takes it over.
 fn prepare(config: &JobConfig, topics: &dyn Topics) -> Result<Option<(Durable, Receiver<()>)>> {
-    let Some(Checkpoints { store, every }) = config.checkpoints.clone() else { return Ok(None) };
+    let Some(Checkpoints { store, every }) = config.checkpoints.clone() else {
+        let needs = config.replay_from.is_some();
+        return if needs { Err(Error::config("--from needs --checkpoints: from where?")) } else { Ok(None) };
+    };
+    let machine = Machine::new(config.simulator.clone());
+    if let Some(from) = config.replay_from {
+        let plan = replay::plan(&config.name, &*store, topics, from, config.until, machine.now())?;
+        tracing::info!(
+            job = config.name,
+            checkpoint = plan.restored(),
+            until = plan.replay_until,
+            "replaying"
+        );
+        let (io, thread) = Io::new(&machine)?;
+        let (job, kept) = (config.name.clone(), config.checkpoints_kept);
+        let (log, log_waker) = (Mutex::default(), Arc::default());
+        return Ok(Some((Durable { job, store, every, plan, log, log_waker, io, kept }, thread)));
+    }
     let log_waker = Arc::new(LateWaker::default());
     let waker = log_waker.clone();
     let mut log = topics.log(&config.name, Arc::new(move || waker.wake()))?;
-    let plan = take_over(&config.name, &*store, &mut *log)?;
+    let plan = take_over(&config.name, config.checkpoints_kept, &*store, &mut *log)?;
+    if let Some(until) = config.until.filter(|until| *until < plan.last_time()) {
+        let why = format!("this job has gone on to {} already", plan.last_time());
+        let hint = "end later, or replay a stretch of the past with --from";
+        return Err(Error::config(format!("--until {until}: {why}; {hint}")));
+    }
     if let Some(time) = plan.restored() {
         let records = plan.bindings.len();
         tracing::info!(job = config.name, checkpoint = time, epochs = records, "going on");
     }
-    let (io, thread) = Io::new(&Machine::new(config.simulator.clone()))?;
-    let (job, log) = (config.name.clone(), Mutex::new(Some(log)));
-    Ok(Some((Durable { job, store, every, plan, log, log_waker, io }, thread)))
+    let (io, thread) = Io::new(&machine)?;
+    let (job, log, kept) = (config.name.clone(), Mutex::new(Some(log)), config.checkpoints_kept);
+    Ok(Some((Durable { job, store, every, plan, log, log_waker, io, kept }, thread)))
 }
 
 /// Goes on from where process 0 says.
@@ -155,8 +177,8 @@ fn follow(config: &JobConfig, plan: Option<Vec<u8>>) -> Result<Option<(Durable, 
         .map_err(|error| Error::new(Kind::Internal, format!("process 0 has sent no plan: {error}")))?;
     let Checkpoints { store, every } = checkpoints;
     let (io, thread) = Io::new(&Machine::new(config.simulator.clone()))?;
-    let (job, log) = (config.name.clone(), Mutex::new(None));
-    Ok(Some((Durable { job, store, every, plan, log, log_waker: Arc::default(), io }, thread)))
+    let (job, log, kept) = (config.name.clone(), Mutex::new(None), config.checkpoints_kept);
+    Ok(Some((Durable { job, store, every, plan, log, log_waker: Arc::default(), io, kept }, thread)))
 }
 
 /// One worker: builds the dataflow, steps it until it is complete or the job has failed.

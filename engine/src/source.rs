@@ -3,7 +3,7 @@
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use timely::dataflow::operators::generic::OutputBuilder;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
@@ -20,6 +20,9 @@ use crate::time::Time;
 
 /// How often a source at its end looks whether something is still being published.
 const HOLD_CHECK: Duration = Duration::from_millis(20);
+
+/// How long a source that is to end at a time sleeps at most, until then.
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
 /// What one turn of a [`Feed`] read.
 #[derive(Debug)]
@@ -137,7 +140,7 @@ where
 
     pace.source_begins();
     let name = name.to_owned();
-    let durable = shared.durable().is_some();
+    let durable = shared.keeps().is_some();
     let (pace, shared) = (pace.clone(), shared.clone());
     builder.build_reschedule(move |capabilities| {
         let mut capabilities = Some(capabilities);
@@ -145,6 +148,8 @@ where
         let mut reading = Reading::default();
         let mut released = 0;
         let mut read = Vec::new();
+        let until = shared.until();
+        let (mut over, mut alarm) = (false, None::<Instant>);
         // Keeps the port, which never carries data.
         let _progress_output = progress_output;
         move |_frontiers| {
@@ -165,6 +170,28 @@ where
             }
             let scripted = feed.next_time();
             let replays = scripted.is_some() && feed.replays();
+            if let Some((until, only_bound)) = until {
+                over |= scripted.map_or(only_bound || pace.present() > until, |time| time > until);
+                if over {
+                    // Timers that are due by then fire before the end.
+                    pace.start_after(until);
+                    for capability in held.iter_mut().filter(|capability| *capability.time() <= until) {
+                        capability.downgrade(&(until + 1));
+                    }
+                    if pace.arrived().is_none_or(|arrived| arrived > until) {
+                        capabilities = None;
+                        pace.source_ends();
+                    }
+                    return unfinished;
+                }
+                let now = shared.machine.instant();
+                if alarm.is_none_or(|alarm| alarm <= now) {
+                    let left = until.saturating_sub(shared.machine.now()) + 1;
+                    let wait = Duration::from_millis(left).min(LONGEST_WAIT);
+                    alarm = Some(now + wait);
+                    pace.wake_after(&activator, wait);
+                }
+            }
             if replays && !pace.may_replay() {
                 // An arrival wakes this again.
                 return unfinished;
@@ -230,6 +257,10 @@ where
                 }
             }
             match polled {
+                Polled::End if until.is_some() => {
+                    over = true;
+                    activator.activate();
+                }
                 Polled::End => {
                     capabilities = None;
                     pace.source_ends();

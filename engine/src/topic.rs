@@ -48,6 +48,9 @@ struct Partition {
     replay: VecDeque<(Time, Position, Position)>,
     /// Records that came with those of an earlier time.
     held: VecDeque<RawRecord>,
+    /// Whether the first record of what is being read again has come, and whether no record may be before that.
+    begun: bool,
+    exact: bool,
 }
 
 impl<D> TopicFeed<D> {
@@ -100,6 +103,8 @@ impl<D> TopicFeed<D> {
                     read: None,
                     replay,
                     held: VecDeque::new(),
+                    begun: false,
+                    exact: after.is_some(),
                 });
             }
         }
@@ -122,24 +127,40 @@ impl Partition {
     /// whether there is a rest.
     fn replay_of(&mut self, records: &mut Vec<RawRecord>, source: &dyn Source) -> Result<bool> {
         let Some(&(_, first, last)) = self.replay.front() else { return Ok(false) };
-        records.retain(|record| record.position >= first);
+        if !self.exact {
+            records.retain(|record| record.position >= first);
+        }
+        if !self.begun
+            && let Some(record) = records.first()
+        {
+            if record.position != first {
+                return Err(self.lost(first, source));
+            }
+            (self.begun, self.exact) = (true, true);
+        }
         let end = records.partition_point(|record| record.position <= last);
         self.held.extend(records.drain(end..));
         let reached = records.last().is_some_and(|record| record.position == last);
         if reached {
             self.replay.pop_front();
+            self.begun = false;
         } else if !self.held.is_empty() || self.ended {
-            return Err(Error::new(
-                Kind::Lost,
-                format!(
-                    "{} partition {} does not have the record at {last} any more, which an earlier run of this job has \
-                     read: it cannot be gone on with exactly. Restore the topic, or begin anew under another name",
-                    source.describe(),
-                    self.number
-                ),
-            ));
+            return Err(self.lost(last, source));
         }
         Ok(!self.held.is_empty())
+    }
+
+    /// What was read before must be there again, and nothing else.
+    fn lost(&self, position: Position, source: &dyn Source) -> Error {
+        Error::new(
+            Kind::Lost,
+            format!(
+                "{} partition {} does not have the record at {position} any more, or others before it, which an earlier run \
+                 of this job has read: it cannot be gone on with exactly. Restore the topic, or begin anew under another name",
+                source.describe(),
+                self.number
+            ),
+        )
     }
 }
 

@@ -34,12 +34,15 @@ impl Random {
     }
 }
 
+/// A progress mark among messages, which are JSON.
+const MARK: &[u8] = b"closed";
+
 // --- A world that outlives its jobs --------------------------------------------------------------
 
 #[derive(Default)]
 struct Kept {
     inputs: Vec<Vec<Bytes>>,
-    /// By topic and partition: times and messages.
+    /// By topic and partition: times and messages, and times and [`MARK`]s.
     outputs: HashMap<String, Vec<Vec<(Time, Bytes)>>>,
     log: Vec<Bytes>,
     objects: BTreeMap<String, Bytes>,
@@ -136,8 +139,10 @@ impl Sink for Output {
     fn open(&self, partition: PartitionId, _waker: Waker) -> Result<Box<dyn PartitionWriter>> {
         let kept = self.world.kept();
         let messages = &kept.outputs[&self.topic][partition as usize];
+        let marked = messages.last().is_some_and(|(_, message)| message == MARK);
         let held = messages.last().map(|(last, _)| {
-            (*last, messages.iter().rev().take_while(|(time, _)| time == last).count() as u64)
+            let of_it = messages.iter().rev().take_while(|(time, _)| time == last).count() as u64;
+            (*last, if marked { u64::MAX } else { of_it })
         });
         let (world, topic) = (self.world.clone(), self.topic.clone());
         Ok(Box::new(Writer { world, topic, partition, held, written: None }))
@@ -164,6 +169,13 @@ impl PartitionWriter for Writer {
             partition.push((batch.time, value.unwrap_or_default()));
         }
         self.written = Some(batch.time);
+        Ok(())
+    }
+    fn mark(&mut self, time: Time) -> Result<()> {
+        self.world.burn()?;
+        let mut kept = self.world.kept();
+        let partition = &mut kept.outputs.get_mut(&self.topic).unwrap()[self.partition as usize];
+        partition.push((time, MARK.into()));
         Ok(())
     }
     fn written(&mut self) -> Result<Option<Time>> {
@@ -278,12 +290,19 @@ impl Agent for Sensor {
 
 /// Whether the job came to its end, or crashed.
 fn job(world: &World, workers: usize) -> bool {
+    let marks = [None, Some(Duration::ZERO), Some(Duration::from_millis(2))];
+    let marks = marks[world.random.lock().unwrap().below(3) as usize];
+    marked_job(world, workers, marks)
+}
+
+fn marked_job(world: &World, workers: usize, progress_marks: Option<Duration>) -> bool {
     let store: Arc<dyn Store> = Arc::new(world.clone());
     let config = JobConfig {
         workers,
         until_end: true,
         new_topic_partitions: 2,
         checkpoints: Some(Checkpoints { store, every: Duration::from_millis(3) }),
+        progress_marks,
         ..JobConfig::new("crashes")
     };
     let outcome = run(config, Arc::new(world.clone()), |flow| {
@@ -308,7 +327,32 @@ fn job(world: &World, workers: usize) -> bool {
 fn read(world: &World, topic: &str) -> Vec<Vec<(Time, Value)>> {
     let kept = world.kept();
     let parse = |(time, value): &(Time, Bytes)| (*time, serde_json::from_slice(value).unwrap());
-    kept.outputs[topic].iter().map(|partition| partition.iter().map(parse).collect()).collect()
+    let messages = |partition: &Vec<(Time, Bytes)>| {
+        partition.iter().filter(|(_, message)| message != MARK).map(parse).collect()
+    };
+    kept.outputs[topic].iter().map(messages).collect()
+}
+
+/// What marks say is true, and in the end they have said it of everything.
+fn check_marks(world: &World, seed: u64) {
+    let kept = world.kept();
+    let mut last = 0;
+    let mut closed = Time::MAX;
+    for (topic, partitions) in &kept.outputs {
+        for partition in partitions {
+            let mut marked = None;
+            for (time, message) in partition {
+                assert!(marked < Some(*time), "seed {seed}: {topic}: {marked:?} was closed before {time}");
+                if message == MARK {
+                    marked = Some(*time);
+                } else {
+                    last = last.max(*time);
+                }
+            }
+            closed = closed.min(marked.unwrap_or(0));
+        }
+    }
+    assert!(closed >= last, "seed {seed}: closed up to {closed}, of {last}");
 }
 
 fn check(world: &World, seed: u64) {
@@ -409,8 +453,10 @@ fn one(seed: u64) {
         job(&world, 1 + random.below(3) as usize);
     }
     world.fuse.store(u64::MAX, Ordering::SeqCst);
-    assert!(job(&world, 1 + random.below(3) as usize), "seed {seed}: nothing stops the last run");
+    let last = marked_job(&world, 1 + random.below(3) as usize, Some(Duration::from_millis(1)));
+    assert!(last, "seed {seed}: nothing stops the last run");
     check(&world, seed);
+    check_marks(&world, seed);
     let count = world.kept().outputs.values().flatten().map(Vec::len).sum::<usize>();
     assert!(job(&world, 1 + random.below(3) as usize));
     let again = world.kept().outputs.values().flatten().map(Vec::len).sum::<usize>();

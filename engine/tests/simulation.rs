@@ -16,7 +16,7 @@ use std::sync::mpsc::channel;
 use nekton_engine::{Error, Kind, Simulator};
 
 use job::{Reading, check};
-use world::{Lie, World, print_of};
+use world::{Lie, MARK, World, print_of};
 
 /// How many seeds are run, unless the environment says otherwise.
 const SEEDS: u64 = 1_000;
@@ -134,8 +134,15 @@ fn one(seed: u64, lie: Option<Lie>) -> u64 {
         }
     }
     check(&world);
-    let count =
-        |world: &World| world.kept().outputs.values().flatten().map(|of| of.messages.len()).sum::<usize>();
+    let count = |world: &World| {
+        world
+            .kept()
+            .outputs
+            .values()
+            .flatten()
+            .map(|of| of.messages.iter().filter(|(_, message)| message != MARK).count())
+            .sum::<usize>()
+    };
     let before = count(&world);
     let again = next(&mut world);
     if job::job(&again, 1 + random.below(5) as usize).is_ok() {

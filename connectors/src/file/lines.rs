@@ -1,7 +1,22 @@
 //! Bytes into lines, however they come: the records of JSON Lines.
 
 use bytes::{Bytes, BytesMut};
+use nekton_engine::Time;
 use nekton_engine::connect::{Position, RawRecord};
+
+/// How a line begins that is a progress mark, and no record.
+const MARK: &[u8] = b"{\"nekton.closed\":";
+
+/// The line of a progress mark.
+pub(super) fn mark_line(time: Time) -> String {
+    format!("{{\"nekton.closed\":{time}}}\n")
+}
+
+/// The time that a line marks as closed, if it is a mark.
+pub(super) fn marked(line: &[u8]) -> Option<Time> {
+    let time = line.strip_prefix(MARK)?.trim_ascii_end().strip_suffix(b"}")?;
+    std::str::from_utf8(time).ok()?.trim().parse().ok()
+}
 
 /// Cuts bytes into lines.
 pub(super) struct Lines {
@@ -105,6 +120,15 @@ mod tests {
         let expected = vec![(0, "abcdefgh".to_owned(), true), (9, "ok".to_owned(), false)];
         assert_eq!(cut(4, &["abcdefgh\nok\n"]), expected);
         assert_eq!(cut(4, &["abc", "def", "gh\no", "k\n"]), expected);
+    }
+
+    #[test]
+    fn a_mark_is_read_as_it_was_written_and_other_lines_are_none() {
+        assert_eq!(marked(mark_line(17).as_bytes()), Some(17));
+        assert_eq!(marked(b"{\"nekton.closed\":17}"), Some(17));
+        for line in ["{\"closed\":17}", "{\"nekton.closed\":17,\"a\":1}", "{\"nekton.closed\":\"x\"}", ""] {
+            assert_eq!(marked(line.as_bytes()), None, "{line}");
+        }
     }
 
     #[test]

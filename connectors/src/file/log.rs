@@ -47,14 +47,7 @@ impl FileLog {
             ),
             TryLockError::Error(error) => failed(&error),
         })?;
-        let mut numbers = Vec::new();
-        for entry in std::fs::read_dir(folder).map_err(|error| failed(&error))? {
-            let name = entry.map_err(|error| failed(&error))?.file_name();
-            let number =
-                name.to_string_lossy().strip_suffix(".log").and_then(|number| number.parse::<u64>().ok());
-            numbers.extend(number);
-        }
-        numbers.sort_unstable();
+        let numbers = numbers(folder).map_err(|error| failed(&error))?;
         let next = numbers.last().map_or(0, |last| last + 1);
         let current = new_segment(folder, next).map_err(|error| failed(&error))?;
         let segments = numbers.into_iter().chain([next]).map(|number| (number, 0)).collect();
@@ -71,27 +64,59 @@ fn new_segment(folder: &Path, number: u64) -> std::io::Result<File> {
     OpenOptions::new().create_new(true).append(true).open(segment(folder, number))
 }
 
+/// The whole records of a segment.
+fn cut(content: Vec<u8>, path: &Path, records: &mut Vec<Bytes>) {
+    let mut content = Bytes::from(content);
+    // A record that is torn was not durable, and nothing follows it in its segment.
+    while content.len() >= 8 {
+        let head = content.split_to(8);
+        let size = u32::from_le_bytes([head[0], head[1], head[2], head[3]]) as usize;
+        let said = u32::from_le_bytes([head[4], head[5], head[6], head[7]]);
+        if size > content.len() || said != fixed_hash(&content[..size]) as u32 {
+            tracing::warn!(path = %path.display(), "a torn record at the end of a log was left out");
+            break;
+        }
+        records.push(content.split_to(size));
+    }
+}
+
+/// The numbers of a log's segments, in order.
+fn numbers(folder: &Path) -> std::io::Result<Vec<u64>> {
+    let mut numbers = Vec::new();
+    for entry in std::fs::read_dir(folder)? {
+        let name = entry?.file_name();
+        numbers.extend(name.to_string_lossy().strip_suffix(".log").and_then(|n| n.parse::<u64>().ok()));
+    }
+    numbers.sort_unstable();
+    Ok(numbers)
+}
+
+/// What a log holds that another program may be writing.
+pub(super) fn read(folder: &Path) -> Result<Vec<Bytes>> {
+    let failed = |error: &std::io::Error| Error::io(format!("the log in {}", folder.display()), error);
+    let mut records = Vec::new();
+    for number in numbers(folder).map_err(|error| failed(&error))? {
+        let path = segment(folder, number);
+        match std::fs::read(&path) {
+            Ok(content) => cut(content, &path, &mut records),
+            // Nothing in it was needed any more.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => return Err(failed(&error)),
+        }
+    }
+    Ok(records)
+}
+
 impl Log for FileLog {
     fn read(&mut self) -> Result<Vec<Bytes>> {
         let mut records = Vec::new();
-        for index in 0..self.segments.len() {
-            let (number, count) = &mut self.segments[index];
+        for (number, count) in &mut self.segments {
             let path = segment(&self.folder, *number);
             let content = std::fs::read(&path)
                 .map_err(|error| Error::io(format!("reading the log {}", path.display()), &error))?;
-            let mut content = Bytes::from(content);
-            // A record that is torn was not durable, and nothing follows it in its segment.
-            while content.len() >= 8 {
-                let head = content.split_to(8);
-                let size = u32::from_le_bytes([head[0], head[1], head[2], head[3]]) as usize;
-                let said = u32::from_le_bytes([head[4], head[5], head[6], head[7]]);
-                if size > content.len() || said != fixed_hash(&content[..size]) as u32 {
-                    tracing::warn!(path = %path.display(), "a torn record at the end of a log was left out");
-                    break;
-                }
-                records.push(content.split_to(size));
-                *count += 1;
-            }
+            let before = records.len();
+            cut(content, &path, &mut records);
+            *count += (records.len() - before) as u64;
         }
         Ok(records)
     }

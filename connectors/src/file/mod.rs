@@ -140,6 +140,14 @@ pub fn open_log(folder: &Path, waker: Waker) -> Result<Box<dyn Log>> {
     Ok(Box::new(log::FileLog::open(folder, waker)?))
 }
 
+/// Reads the log in a folder, which another program may be writing.
+///
+/// # Errors
+/// [`Kind::Io`] or [`Kind::Missing`] if there is none, or it cannot be read.
+pub fn read_log(folder: &Path) -> Result<Vec<bytes::Bytes>> {
+    log::read(folder)
+}
+
 /// Opens a folder as a store of objects, creating it where there is none.
 ///
 /// # Errors

@@ -1,16 +1,17 @@
 //! One partition's file being read, on a thread of its own: bytes into records, records into a bounded queue.
 
+use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use nekton_engine::connect::{PartitionReader, Polled, RawRecord, Start, Waker};
-use nekton_engine::{Error, Kind, Result};
+use nekton_engine::connect::{PartitionReader, Polled, Position, RawRecord, Start, Waker};
+use nekton_engine::{Error, Kind, Result, Time};
 
 use super::input::{Found, Input};
-use super::lines::Lines;
+use super::lines::{Lines, marked};
 use super::rows::Rows;
 use super::{FileSettings, Format};
 
@@ -29,11 +30,17 @@ struct State {
     error: Mutex<Option<Error>>,
 }
 
+/// Records, and the progress marks among them.
+type Chunk = (Vec<RawRecord>, Vec<(Position, Time)>);
+
 pub(super) struct FileReader {
-    queue: Receiver<Vec<RawRecord>>,
+    queue: Receiver<Chunk>,
     state: Arc<State>,
     /// Records taken from the queue and not handed over yet.
     rest: std::vec::IntoIter<RawRecord>,
+    /// Marks taken from the queue and not handed over yet; and those handed over last.
+    marks: VecDeque<(Position, Time)>,
+    handed_over: Vec<(Position, Time)>,
 }
 
 impl FileReader {
@@ -53,19 +60,41 @@ impl FileReader {
             .name("files:read".to_owned())
             .spawn(move || thread.run())
             .map_err(|error| Error::io("starting a thread", &error))?;
-        Ok(FileReader { queue, state, rest: Vec::new().into_iter() })
+        let (marks, handed_over) = (VecDeque::new(), Vec::new());
+        Ok(FileReader { queue, state, rest: Vec::new().into_iter(), marks, handed_over })
     }
 }
 
 impl PartitionReader for FileReader {
     fn poll(&mut self, budget: usize, out: &mut Vec<RawRecord>) -> Result<Polled> {
+        self.handed_over.clear();
+        let polled = self.records(budget, out);
+        // Marks behind the next record have time until that is handed over.
+        let next = self.rest.as_slice().first().map(|record| record.position);
+        let before = |mark: &&(Position, Time)| next.is_none_or(|next| mark.0 < next);
+        let count = self.marks.iter().take_while(before).count();
+        self.handed_over.extend(self.marks.drain(..count));
+        polled
+    }
+
+    fn marks(&self) -> &[(Position, Time)] {
+        &self.handed_over
+    }
+}
+
+impl FileReader {
+    fn records(&mut self, budget: usize, out: &mut Vec<RawRecord>) -> Result<Polled> {
         let mut left = budget as isize;
         // Asked before the queue is found empty: what comes in between is seen next time.
         let at_end = self.state.at_end.load(Ordering::Acquire);
         while left > 0 {
             let Some(record) = self.rest.next() else {
                 match self.queue.try_recv() {
-                    Ok(records) => self.rest = records.into_iter(),
+                    Ok((records, marks)) => {
+                        self.rest = records.into_iter();
+                        left -= marks.len() as isize;
+                        self.marks.extend(marks);
+                    }
                     Err(TryRecvError::Empty) => return Ok(if at_end { Polled::End } else { Polled::Idle }),
                     Err(TryRecvError::Disconnected) => {
                         let error = self.state.error.lock().unwrap_or_else(PoisonError::into_inner).clone();
@@ -136,7 +165,7 @@ struct Thread {
     input: Input,
     cutter: Cutter,
     skip: Start,
-    sender: SyncSender<Vec<RawRecord>>,
+    sender: SyncSender<Chunk>,
     waker: Waker,
     state: Arc<State>,
 }
@@ -208,8 +237,16 @@ impl Thread {
         if let Start::After(position) = self.skip {
             records.retain(|record| record.position > position);
         }
-        if !records.is_empty() {
-            self.sender.send(records).map_err(|_| Gone)?;
+        let mut marks = Vec::new();
+        if matches!(self.cutter, Cutter::Lines(_)) {
+            records.retain(|record| {
+                let marked = marked(&record.payload);
+                marks.extend(marked.map(|time| (record.position, time)));
+                marked.is_none()
+            });
+        }
+        if !(records.is_empty() && marks.is_empty()) {
+            self.sender.send((records, marks)).map_err(|_| Gone)?;
             (self.waker)();
         }
         Ok(())

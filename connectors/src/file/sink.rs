@@ -9,6 +9,7 @@ use nekton_engine::connect::{
 };
 use nekton_engine::{Error, Kind, Result, Time};
 
+use super::lines::{mark_line, marked};
 use super::times::Times;
 use super::{FileSettings, partitions};
 
@@ -20,7 +21,7 @@ pub(super) struct FileSink {
 
 impl FileSink {
     pub(super) fn open(folder: &Path, _settings: &FileSettings, sink: &SinkSettings) -> Result<Self> {
-        std::fs::create_dir_all(folder)
+        create(folder, sink.partitions.max(1))
             .map_err(|error| Error::io(format!("creating the topic folder {}", folder.display()), &error))?;
         // Those that a sink writes: what else is there may be read, and is nobody's to append to.
         let written = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "jsonl");
@@ -28,6 +29,25 @@ impl FileSink {
         let partitions = if existing > 0 { existing } else { sink.partitions.max(1) };
         Ok(FileSink { folder: folder.to_owned(), envelope: sink.envelope, partitions })
     }
+}
+
+/// Creates a topic's folder, if there is none, with all of its partitions at once: whoever reads it sees how many there are.
+fn create(folder: &Path, partitions: PartitionId) -> std::io::Result<()> {
+    if folder.is_dir() {
+        return Ok(());
+    }
+    let name = folder.file_name().unwrap_or_default().to_string_lossy();
+    let beside = folder.with_file_name(format!(".{name}.{}.part", std::process::id()));
+    std::fs::create_dir_all(&beside)?;
+    for partition in 0..partitions {
+        File::create(beside.join(format!("{partition}.jsonl")))?;
+    }
+    let renamed = std::fs::rename(&beside, folder);
+    if renamed.is_err() {
+        std::fs::remove_dir_all(&beside)?;
+    }
+    // Another process of the job may have been quicker.
+    if folder.is_dir() { Ok(()) } else { renamed }
 }
 
 impl Sink for FileSink {
@@ -54,12 +74,13 @@ impl Sink for FileSink {
             ),
             TryLockError::Error(error) => failed(&error),
         })?;
-        let last_time = mend(&mut file, &path)?;
-        let (times, held) = Times::open(&path, &mut file)?;
+        let last = mend(&mut file, &path)?;
+        let (times, held) = Times::open(&path, &mut file, matches!(last, Some(Last::Mark(_))))?;
         let size = file.metadata().map_err(|error| failed(&error))?.len();
-        // Lines of older times than are known were written by others; all of theirs is held.
-        let held = match (held, last_time) {
-            (None, Some(time)) => Some((time, u64::MAX)),
+        let held = match (held, last) {
+            (_, Some(Last::Mark(time))) => Some((time, u64::MAX)),
+            // Lines of older times than are known were written by others; all of theirs is held.
+            (None, Some(Last::Line(time))) => Some((time, u64::MAX)),
             (held, _) => held,
         };
         Ok(Box::new(FileWriter {
@@ -77,10 +98,22 @@ impl Sink for FileSink {
     fn describe(&self) -> String {
         format!("file:{}", self.folder.display())
     }
+
+    fn identity(&self) -> String {
+        let folder = self.folder.canonicalize().unwrap_or_else(|_| self.folder.clone());
+        format!("file:{}", folder.display())
+    }
+}
+
+/// The last line of a file, if it has a time.
+#[derive(Clone, Copy)]
+enum Last {
+    Line(Time),
+    Mark(Time),
 }
 
 /// Cuts a torn last line off, and finds the time of the last whole one where it has one.
-fn mend(file: &mut File, path: &Path) -> Result<Option<Time>> {
+fn mend(file: &mut File, path: &Path) -> Result<Option<Last>> {
     let failed = |error: std::io::Error| Error::io(format!("reading the end of {}", path.display()), &error);
     let size = file.metadata().map_err(failed)?.len();
     // From the back, in steps that double, until the tail holds a whole last line.
@@ -106,7 +139,7 @@ fn mend(file: &mut File, path: &Path) -> Result<Option<Time>> {
         }
         let time =
             |line: &[u8]| serde_json::from_slice::<serde_json::Value>(line).ok()?.get("time")?.as_u64();
-        return Ok(line.and_then(time));
+        return Ok(line.and_then(|line| marked(line).map(Last::Mark).or(time(line).map(Last::Line))));
     }
 }
 
@@ -150,6 +183,15 @@ impl PartitionWriter for FileWriter {
             .map_err(|error| Error::io(format!("writing {}", self.path.display()), &error))?;
         self.size += self.buffer.len() as u64;
         self.written = Some(batch.time);
+        Ok(())
+    }
+
+    fn mark(&mut self, time: Time) -> Result<()> {
+        let line = mark_line(time);
+        self.file
+            .write_all(line.as_bytes())
+            .map_err(|error| Error::io(format!("writing {}", self.path.display()), &error))?;
+        self.size += line.len() as u64;
         Ok(())
     }
 

@@ -21,9 +21,9 @@ pub(super) struct Times {
 }
 
 impl Times {
-    /// Opens the times of the partition at `path`, whose whole lines are in `lines`. Says what the last time is that
-    /// has lines, and how many.
-    pub(super) fn open(path: &Path, lines: &mut File) -> Result<(Self, Option<(Time, u64)>)> {
+    /// Opens the times of the partition at `path`, whose whole lines are in `lines`, the last of them `marked` if it is a
+    /// progress mark. Says what the last time is that has lines, and how many.
+    pub(super) fn open(path: &Path, lines: &mut File, marked: bool) -> Result<(Self, Option<(Time, u64)>)> {
         let name = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
         let path = path.with_file_name(format!(".{name}.times"));
         let failed = |error: std::io::Error| Error::io(format!("reading {}", path.display()), &error);
@@ -53,7 +53,8 @@ impl Times {
                 Some((time, count))
             }
         };
-        let last = held.map(|(time, _)| time);
+        // Behind a mark, every time begins anew; a record of a time that was not written may have found its place taken.
+        let last = held.map(|(time, _)| time).filter(|_| !marked);
         Ok((Times { path, file, records: whole, last }, held))
     }
 

@@ -256,6 +256,31 @@ pub(super) fn entry(
     Ok((metadata, payload))
 }
 
+/// The property that makes an entry a progress mark: all of this time and before stands before it.
+const CLOSED: &str = "nekton.closed";
+
+/// The metadata of a progress mark: one message without a value, whose properties any client can see.
+pub(super) fn mark(producer: &str, time: u64, id: u64) -> MessageMetadata {
+    MessageMetadata {
+        producer_name: producer.to_owned(),
+        sequence_id: id,
+        highest_sequence_id: Some(id),
+        publish_time: super::now(),
+        event_time: Some(time),
+        null_value: Some(true),
+        properties: vec![KeyValue { key: CLOSED.to_owned(), value: time.to_string() }],
+        ..Default::default()
+    }
+}
+
+/// The time that an entry marks as closed, if it is a mark.
+pub(super) fn marked(metadata: &MessageMetadata) -> Option<u64> {
+    if metadata.num_messages_in_batch.is_some() {
+        return None;
+    }
+    metadata.properties.iter().find(|property| property.key == CLOSED)?.value.parse().ok()
+}
+
 /// A key as others see it: the text of a JSON string, any other JSON as it is.
 fn key_text(json: &[u8]) -> String {
     serde_json::from_slice::<String>(json).unwrap_or_else(|_| String::from_utf8_lossy(json).into_owned())
@@ -308,6 +333,13 @@ mod tests {
             };
             records((1, 2), &metadata, bytes.into(), 1 << 20, &mut Vec::new());
         }
+    }
+
+    #[test]
+    fn a_mark_is_known_as_one() {
+        assert_eq!(marked(&mark("p", 17, 100)), Some(17));
+        let message = Message { key: None, value: Some("{}".into()) };
+        assert_eq!(marked(&entry("p", 5, 0, 100, &[message], Compression::None).unwrap().0), None);
     }
 
     #[test]

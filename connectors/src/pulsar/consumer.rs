@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use nekton_engine::connect::{Position, RawRecord, Start, Waker};
-use nekton_engine::{Error, Kind, Result};
+use nekton_engine::{Error, Kind, Result, Time};
 use pulsar::message::proto::{self, command_ack::AckType, command_subscribe as subscribe};
 use tokio::sync::Notify;
 
@@ -43,6 +43,8 @@ pub(super) struct Queue {
 #[derive(Default)]
 struct State {
     records: VecDeque<RawRecord>,
+    /// Progress marks among the records; each takes the room of a record.
+    marks: VecDeque<(Position, Time)>,
     bytes: usize,
     released: Option<Position>,
     lag: Option<u64>,
@@ -71,8 +73,14 @@ impl Queue {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Moves waiting records of about `budget` bytes; whether there are more, and whether this is the end.
-    pub(super) fn take(&self, budget: usize, out: &mut Vec<RawRecord>) -> Result<(bool, bool)> {
+    /// Moves waiting records of about `budget` bytes, and the marks among them; whether there are more, and whether
+    /// this is the end.
+    pub(super) fn take(
+        &self,
+        budget: usize,
+        out: &mut Vec<RawRecord>,
+        marks: &mut Vec<(Position, Time)>,
+    ) -> Result<(bool, bool)> {
         let mut state = self.state();
         let before = state.bytes;
         let mut taken = 0;
@@ -81,6 +89,10 @@ impl Queue {
             taken += size(&record);
             out.push(record);
         }
+        let next = state.records.front().map(|record| record.position);
+        let due = state.marks.iter().take_while(|mark| next.is_none_or(|next| mark.0 < next)).count();
+        taken += due * RECORD;
+        marks.extend(state.marks.drain(..due));
         state.bytes -= taken;
         if before > self.room / 2 && state.bytes <= self.room / 2 {
             self.changed.notify_one();
@@ -122,6 +134,15 @@ impl Queue {
         state.end = false;
         state.bytes += records.iter().map(size).sum::<usize>();
         state.records.extend(records.drain(..));
+        drop(state);
+        (self.waker)();
+    }
+
+    fn mark(&self, position: Position, time: Time) {
+        let mut state = self.state();
+        state.end = false;
+        state.bytes += RECORD;
+        state.marks.push_back((position, time));
         drop(state);
         (self.waker)();
     }
@@ -517,6 +538,13 @@ impl Consumer {
             }
             Ok((metadata, payload)) if metadata.num_chunks_from_msg() > 1 => {
                 Some(("it is a chunk of a larger message, which is not supported".to_owned(), payload))
+            }
+            Ok((metadata, _)) if batch::marked(&metadata).is_some() => {
+                // Whoever sees the mark has all before it.
+                self.queue.add(out);
+                let position = Position { ledger: at.0, entry: at.1, index: 0 };
+                batch::marked(&metadata).into_iter().for_each(|time| self.queue.mark(position, time));
+                None
             }
             Ok((metadata, payload)) => {
                 let most = self.settings.max_record_bytes;

@@ -18,16 +18,12 @@ use super::Pulsar;
 const PATIENCE: Duration = Duration::from_secs(120);
 
 pub(super) struct PulsarLog {
-    url: String,
     writer: Box<dyn PartitionWriter>,
-    reader: Box<dyn PartitionReader>,
-    rung: Arc<(Mutex<bool>, Condvar)>,
+    content: Content,
     /// The number that the writer knows a record by: its time.
     number: u64,
     /// The writer's number before the first record of this run.
     before: u64,
-    /// Where records stand that are still needed, oldest first, as far as they have been read back.
-    positions: VecDeque<Position>,
     /// Records that are not needed, and have not been read back.
     obsolete: u64,
 }
@@ -39,6 +35,22 @@ impl PulsarLog {
         // From here on, no earlier run writes.
         let writer = sink.open(0, waker)?;
         let number = writer.last_time().unwrap_or(0).max(super::now());
+        let content = Content::open(reading, url)?;
+        Ok(PulsarLog { writer, content, number, before: number, obsolete: 0 })
+    }
+}
+
+/// What a log holds.
+pub(super) struct Content {
+    url: String,
+    reader: Box<dyn PartitionReader>,
+    rung: Arc<(Mutex<bool>, Condvar)>,
+    /// Where records stand that are still needed, oldest first, as far as they have been read back.
+    positions: VecDeque<Position>,
+}
+
+impl Content {
+    pub(super) fn open(reading: &Pulsar, url: &str) -> Result<Self> {
         let rung: Arc<(Mutex<bool>, Condvar)> = Arc::default();
         let bell = rung.clone();
         let waker: Waker = Arc::new(move || {
@@ -46,8 +58,7 @@ impl PulsarLog {
             bell.1.notify_all();
         });
         let reader = reading.source(url)?.open(0, Start::Earliest, waker)?;
-        let (url, positions) = (url.to_owned(), VecDeque::new());
-        Ok(PulsarLog { url, writer, reader, rung, number, before: number, positions, obsolete: 0 })
+        Ok(Content { url: url.to_owned(), reader, rung, positions: VecDeque::new() })
     }
 
     /// Takes in what has come back; whether that is all.
@@ -64,10 +75,9 @@ impl PulsarLog {
         }
         Ok(polled == Polled::End)
     }
-}
 
-impl Log for PulsarLog {
-    fn read(&mut self) -> Result<Vec<Bytes>> {
+    /// Reads it to its end.
+    pub(super) fn read(&mut self) -> Result<Vec<Bytes>> {
         let begun = Instant::now();
         let mut records = Vec::new();
         while !self.take(&mut records)? {
@@ -83,6 +93,12 @@ impl Log for PulsarLog {
         }
         Ok(records)
     }
+}
+
+impl Log for PulsarLog {
+    fn read(&mut self) -> Result<Vec<Bytes>> {
+        self.content.read()
+    }
 
     fn append(&mut self, record: Bytes) -> Result<()> {
         self.number += 1;
@@ -97,23 +113,23 @@ impl Log for PulsarLog {
     fn trim(&mut self, count: u64) -> Result<()> {
         self.obsolete += count;
         let mut back = Vec::new();
-        while !self.positions.is_empty() || self.obsolete > 0 {
-            let before = self.positions.len();
-            self.take(&mut back)?;
+        while !self.content.positions.is_empty() || self.obsolete > 0 {
+            let before = self.content.positions.len();
+            self.content.take(&mut back)?;
             back.clear();
-            if self.positions.len() == before {
+            if self.content.positions.len() == before {
                 break;
             }
         }
         let mut last = None;
         while self.obsolete > 0
-            && let Some(position) = self.positions.pop_front()
+            && let Some(position) = self.content.positions.pop_front()
         {
             self.obsolete -= 1;
             last = Some(position);
         }
         if let Some(last) = last {
-            self.reader.release(last);
+            self.content.reader.release(last);
         }
         Ok(())
     }

@@ -264,6 +264,15 @@ impl Pulsar {
         Ok(Box::new(log::PulsarLog::open(self, &reading, url, waker)?))
     }
 
+    /// Reads a log that another program may be writing, leaving nothing behind.
+    ///
+    /// # Errors
+    /// As [`Pulsar::source`].
+    pub fn read_log(&self, url: &str) -> Result<Vec<bytes::Bytes>> {
+        let settings = PulsarSettings { until_end: true, durable: false, ..self.shared.settings.clone() };
+        log::Content::open(&Pulsar::new(settings)?, url)?.read()
+    }
+
     /// The number of partitions (0: a plain topic), and whether the topic is there.
     async fn look(&self, client: &Client, url: &TopicUrl) -> Result<(u32, bool)> {
         // A broker that cannot be reached is a wrong URL more often than one that is just starting.

@@ -16,6 +16,13 @@ use super::window::Window;
 /// How long a broker may take to notice that a connection of ours, which holds what we ask for, is gone.
 const HALF_OPEN: Duration = Duration::from_secs(45);
 
+/// What the task is to write.
+pub(super) enum Given {
+    Batch(WriteBatch),
+    /// All of this time and before has been given.
+    Mark(Time),
+}
+
 /// What the task tells the writer's owner.
 pub(super) struct Told {
     state: Mutex<State>,
@@ -129,11 +136,7 @@ impl Producer {
     }
 
     /// Writes what comes until no more can come and all is out.
-    pub(super) async fn run(
-        mut self,
-        mut granted: Granted,
-        mut batches: mpsc::UnboundedReceiver<WriteBatch>,
-    ) {
+    pub(super) async fn run(mut self, mut granted: Granted, mut batches: mpsc::UnboundedReceiver<Given>) {
         let mut backoff = Backoff::default();
         let mut written = None;
         loop {
@@ -185,7 +188,7 @@ impl Producer {
     async fn write(
         &mut self,
         granted: &mut Granted,
-        batches: &mut mpsc::UnboundedReceiver<WriteBatch>,
+        batches: &mut mpsc::UnboundedReceiver<Given>,
     ) -> Result<Over> {
         let mut more = true;
         loop {
@@ -210,7 +213,8 @@ impl Producer {
             }
             tokio::select! {
                 batch = batches.recv(), if more => match batch {
-                    Some(batch) => self.window.push(batch)?,
+                    Some(Given::Batch(batch)) => self.window.push(batch)?,
+                    Some(Given::Mark(time)) => self.window.push_mark(time),
                     None => more = false,
                 },
                 heard = granted.heard.recv() => {

@@ -9,7 +9,7 @@ use pulsar::message::proto::{self, schema};
 use tokio::sync::mpsc;
 
 use super::client::{Backoff, Client};
-use super::producer::{Producer, Told};
+use super::producer::{Given, Producer, Told};
 use super::tail::tail;
 use super::topic::TopicUrl;
 use super::window::Window;
@@ -111,7 +111,7 @@ impl Sink for PulsarSink {
 
 struct Writer {
     /// Taken when it closes.
-    batches: Option<mpsc::UnboundedSender<WriteBatch>>,
+    batches: Option<mpsc::UnboundedSender<Given>>,
     told: Arc<Told>,
     /// The last time that the partition held when it was opened, and how many messages of it.
     held: Option<(Time, u64)>,
@@ -120,14 +120,24 @@ struct Writer {
     url: TopicUrl,
 }
 
-impl PartitionWriter for Writer {
-    fn write(&mut self, batch: WriteBatch) -> Result<()> {
-        let sent = self.batches.as_ref().is_some_and(|batches| batches.send(batch).is_ok());
+impl Writer {
+    fn give(&self, given: Given) -> Result<()> {
+        let sent = self.batches.as_ref().is_some_and(|batches| batches.send(given).is_ok());
         if !sent {
             self.told.written()?;
             return Err(Error::new(Kind::Internal, format!("{} is closed", self.url)));
         }
         Ok(())
+    }
+}
+
+impl PartitionWriter for Writer {
+    fn write(&mut self, batch: WriteBatch) -> Result<()> {
+        self.give(Given::Batch(batch))
+    }
+
+    fn mark(&mut self, time: Time) -> Result<()> {
+        self.give(Given::Mark(time))
     }
 
     fn written(&mut self) -> Result<Option<Time>> {

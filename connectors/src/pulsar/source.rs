@@ -7,7 +7,7 @@ use std::time::Duration;
 use nekton_engine::connect::{
     PartitionId, PartitionReader, Polled, Position, RawRecord, Source, Start, Waker,
 };
-use nekton_engine::{Error, Kind, Result};
+use nekton_engine::{Error, Kind, Result, Time};
 
 use super::Shared;
 use super::client::Client;
@@ -92,7 +92,7 @@ impl Source for PulsarSource {
         let consumer =
             Consumer::new(self.client.clone(), settings, self.url.clone(), of, start, queue.clone());
         let task = self.shared.runtime().spawn(consumer.run());
-        Ok(Box::new(Reader { queue, task, shared: self.shared.clone() }))
+        Ok(Box::new(Reader { queue, task, shared: self.shared.clone(), marks: Vec::new() }))
     }
 
     fn describe(&self) -> String {
@@ -104,15 +104,22 @@ struct Reader {
     queue: Arc<Queue>,
     task: tokio::task::JoinHandle<()>,
     shared: Arc<Shared>,
+    /// Those among the records of the last poll.
+    marks: Vec<(Position, Time)>,
 }
 
 impl PartitionReader for Reader {
     fn poll(&mut self, budget: usize, out: &mut Vec<RawRecord>) -> Result<Polled> {
-        Ok(match self.queue.take(budget, out)? {
+        self.marks.clear();
+        Ok(match self.queue.take(budget, out, &mut self.marks)? {
             (true, _) => Polled::More,
             (false, true) => Polled::End,
             (false, false) => Polled::Idle,
         })
+    }
+
+    fn marks(&self) -> &[(Position, Time)] {
+        &self.marks
     }
 
     fn release(&mut self, position: Position) {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use nekton_engine::{Error, Kind, Result, Time};
 use pulsar::message::proto::{self, command_subscribe as subscribe};
 
+use super::batch;
 use super::client::{Client, Purpose};
 use super::connection::{Heard, command};
 use super::frame;
@@ -17,7 +18,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Tail {
     pub(super) time: Time,
-    /// How many messages of that time the partition holds.
+    /// How many messages of that time the partition holds; `u64::MAX` if the entry marks it as closed.
     pub(super) count: u64,
     pub(super) highest_sequence_id: u64,
 }
@@ -86,6 +87,10 @@ pub(super) async fn tail(client: &Client, topic: &str) -> Result<Option<Tail>> {
                 let (metadata, _) = frame::message(entry).map_err(|error| {
                     Error::new(Kind::Unavailable, format!("{what}: unreadable ({error})"))
                 })?;
+                let highest_sequence_id = metadata.highest_sequence_id.unwrap_or(metadata.sequence_id);
+                if let Some(time) = batch::marked(&metadata) {
+                    return Ok(Some(Tail { time, count: u64::MAX, highest_sequence_id }));
+                }
                 let property = |key: &str| {
                     metadata
                         .properties
@@ -97,7 +102,6 @@ pub(super) async fn tail(client: &Client, topic: &str) -> Result<Option<Tail>> {
                     return Ok(None);
                 };
                 let count = index + u64::try_from(metadata.num_messages_in_batch.unwrap_or(1)).unwrap_or(1);
-                let highest_sequence_id = metadata.highest_sequence_id.unwrap_or(metadata.sequence_id);
                 return Ok(Some(Tail { time, count, highest_sequence_id }));
             }
             (None, None) => return Ok(None),

@@ -18,6 +18,8 @@ const MOST_BYTES: usize = 128 << 10;
 const IN_FLIGHT: usize = 16;
 /// A sequence id is a time and, in the lowest bits, an index.
 const INDEX_BITS: u32 = 20;
+/// The index of the mark that closes a time: behind all of its messages.
+const CLOSED: u64 = (1 << INDEX_BITS) - 1;
 
 pub(super) struct Entry {
     pub(super) first: u64,
@@ -61,9 +63,11 @@ impl Window {
         self.written
     }
 
-    /// The time of the last message known to be in the topic, or given to it, and how many of it.
+    /// The time of the last message known to be in the topic, or given to it, and how many of it: of a time that is
+    /// marked as closed, all.
     pub(super) fn last(&self) -> Option<(Time, u64)> {
-        self.last.map(|last| (last >> INDEX_BITS, (last & ((1 << INDEX_BITS) - 1)) + 1))
+        let count = |last| if last & CLOSED == CLOSED { u64::MAX } else { (last & CLOSED) + 1 };
+        self.last.map(|last| (last >> INDEX_BITS, count(last)))
     }
 
     /// The topic holds ids up to `last`, whatever the broker remembers of the producer.
@@ -115,6 +119,20 @@ impl Window {
             index += count as u64;
         }
         Ok(())
+    }
+
+    /// Takes a progress mark: behind it, nothing of `time` follows.
+    pub(super) fn push_mark(&mut self, time: Time) {
+        let id = ((time << INDEX_BITS) | CLOSED).max(self.last.map_or(0, |last| last + 1));
+        let metadata = batch::mark(&self.producer, time, id);
+        self.entries.push_back(Entry {
+            first: id,
+            highest: id,
+            metadata,
+            payload: Bytes::new(),
+            closes: Some(time),
+        });
+        self.last = Some(id);
     }
 
     /// The next entry to send now, if there is one.
@@ -211,6 +229,17 @@ mod tests {
                 ((9 << 20) + 1_000, (9 << 20) + 1_499)
             ]
         );
+    }
+
+    #[test]
+    fn a_mark_stands_behind_all_of_its_time_and_before_all_that_follows() {
+        let mut window = window(None);
+        window.push(batch(7, 2, 1)).unwrap();
+        window.push_mark(7);
+        assert_eq!(window.last(), Some((7, u64::MAX)));
+        window.push(batch(8, 1, 1)).unwrap();
+        let closed = (8 << 20) - 1;
+        assert_eq!(sent(&mut window), [(7 << 20, (7 << 20) + 1), (closed, closed), (8 << 20, 8 << 20)]);
     }
 
     #[test]

@@ -310,7 +310,7 @@ pub(crate) fn root<'s, A: Agent>(
                         root.snapshot = Some(Snapshot::new(time, capability, &mut root.dirty));
                     }
                 };
-            if ended && (shared.config.stop.requested() || shared.failed()) {
+            if ended && (shared.config.stop.requested() || shared.until().is_some() || shared.failed()) {
                 // Stopped, not ended: timers in the future are not due.
                 root.timers.clear();
             }

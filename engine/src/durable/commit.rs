@@ -1,5 +1,5 @@
 //! Committing checkpoints, on worker 0: when every root has stored its part and every sink is past the time, the
-//! manifest is stored; then the sources of all workers may let go of what is before.
+//! manifest is stored; then the sources of all workers may let go of what is before the oldest checkpoint that is kept.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
@@ -13,7 +13,9 @@ use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use timely::dataflow::{Scope, StreamVec};
 
 use super::ledger::Reads;
-use super::{Durable, KEPT, Manifest, Part, VERSION, manifest_name, numbers, sealed, taken_over};
+use super::{
+    Durable, Kept, Manifest, Part, VERSION, drop_old, manifest_name, numbers, oldest, sealed, taken_over,
+};
 use crate::error::{Error, Kind, Result};
 use crate::hash::SEGMENTS;
 use crate::job::Shared;
@@ -29,7 +31,7 @@ pub(crate) struct Report {
     pub(crate) part: Option<Part>,
 }
 
-/// "All before this time is in a checkpoint", for one worker.
+/// "Nothing before this time is needed any more", for one worker.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 struct Committed {
     worker: u32,
@@ -52,10 +54,11 @@ impl Asked {
     }
 }
 
-/// The names of a program's roots, and of the topics that it writes.
+/// The names of a program's roots, and of the topics that it writes, and where these are.
 pub(crate) struct Program {
     pub(crate) roots: Vec<String>,
     pub(crate) sinks: Vec<String>,
+    pub(crate) places: Vec<String>,
 }
 
 /// Builds the operators that commit checkpoints and tell of them. `roots` are the reports of each root.
@@ -84,7 +87,7 @@ pub(crate) fn commit<'s>(
     builder.build_reschedule(move |mut capabilities| {
         let mut capability = capabilities.pop().filter(|_| first_worker);
         let mut book = Book::new(&durable, program);
-        let stored: Arc<Mutex<VecDeque<Result<Time>>>> = Arc::default();
+        let stored: Arc<Mutex<VecDeque<Result<(Time, Time)>>>> = Arc::default();
         let mut storing = false;
         move |_frontiers| {
             for input in &mut inputs {
@@ -106,12 +109,12 @@ pub(crate) fn commit<'s>(
                 storing = false;
                 match outcome {
                     Err(error) => shared_.fail(error),
-                    Ok(time) => {
+                    Ok((time, oldest)) => {
                         tracing::info!(time, "checkpoint");
-                        reads.borrow_mut().committed(time);
+                        reads.borrow_mut().committed(time, oldest);
                         let mut handle = output.activate();
                         let mut session = handle.session(&*held);
-                        (0..peers as u32).for_each(|worker| session.give(Committed { worker, time }));
+                        (0..peers as u32).for_each(|worker| session.give(Committed { worker, time: oldest }));
                     }
                 }
                 // The ledger lets go as well.
@@ -171,8 +174,10 @@ struct Book {
     sinks: Vec<String>,
     /// By root and segment: the object that holds it.
     segments: BTreeMap<String, Vec<Option<Arc<str>>>>,
-    /// The last manifests, with the objects that they need.
-    kept: VecDeque<(u64, Vec<String>)>,
+    places: Vec<String>,
+    kept: Vec<Kept>,
+    /// How many checkpoints are kept.
+    checkpoints: usize,
 }
 
 impl Book {
@@ -193,16 +198,24 @@ impl Book {
             }
         }
         let plan = &durable.plan;
-        let kept = plan.kept.iter().cloned().collect();
-        Book { job: durable.job.clone(), number: plan.number, sinks: program.sinks, segments, kept }
+        Book {
+            job: durable.job.clone(),
+            number: plan.number,
+            sinks: program.sinks,
+            places: program.places,
+            segments,
+            kept: plan.kept.clone(),
+            checkpoints: durable.kept,
+        }
     }
 
-    /// Takes a checkpoint in. Returns what is to be done in the store for it.
+    /// Takes a checkpoint in. Returns what is to be done in the store for it, which gives its time, and that of the oldest
+    /// one that is kept.
     fn enter(
         &mut self,
         pending: Pending,
         reads: &Reads,
-    ) -> impl FnOnce(&Durable) -> Result<Time> + Send + 'static {
+    ) -> impl FnOnce(&Durable) -> Result<(Time, Time)> + Send + 'static {
         for report in pending.reports {
             let of = self.segments.entry(report.root).or_insert_with(|| vec![None; SEGMENTS]);
             if let Some(part) = report.part {
@@ -227,7 +240,6 @@ impl Book {
         let time = pending.time;
         let positions =
             reads.before(time).into_iter().map(|((source, partition), at)| (source, partition, at));
-        let objects = roots.values().flatten().map(|part| part.object.clone()).collect();
         let manifest = Manifest {
             version: VERSION,
             job: self.job.clone(),
@@ -235,16 +247,15 @@ impl Book {
             roots,
             positions: positions.collect(),
             sinks: self.sinks.clone(),
+            places: self.places.clone(),
         };
         self.number += 1;
         let number = self.number;
-        self.kept.push_back((number, objects));
-        let mut dropped = Vec::new();
-        while self.kept.len() > KEPT {
-            dropped.extend(self.kept.pop_front());
-        }
+        self.kept.push(Kept::new(number, Some(&manifest)));
+        let dropped = drop_old(&mut self.kept, self.checkpoints);
+        let oldest = oldest(&self.kept).unwrap_or(time);
         let needed: std::collections::BTreeSet<String> =
-            self.kept.iter().flat_map(|(_, objects)| objects.iter().cloned()).collect();
+            self.kept.iter().flat_map(|kept| kept.objects.iter().cloned()).collect();
         let job = self.job.clone();
         move |durable: &Durable| {
             let content = serde_json::to_vec(&Some(manifest))
@@ -256,7 +267,7 @@ impl Book {
                 return Err(taken_over(&job));
             }
             // What no kept manifest names goes; if that fails, it only takes space.
-            for (old, objects) in dropped {
+            for Kept { number: old, objects, .. } in dropped {
                 let objects = objects.into_iter().filter(|object| !needed.contains(object));
                 for name in objects.chain([manifest_name(&job, old)]) {
                     if let Err(error) = durable.store.delete(&name) {
@@ -264,7 +275,7 @@ impl Book {
                     }
                 }
             }
-            Ok(time)
+            Ok((time, oldest))
         }
     }
 }

@@ -31,7 +31,7 @@ impl Reads {
         Reads {
             settled: durable.plan.positions(),
             since: durable.plan.bindings.iter().cloned().collect(),
-            logged: durable.plan.bindings.iter().map(|binding| binding.time).collect(),
+            logged: durable.plan.logged.iter().copied().collect(),
             obsolete: 0,
         }
     }
@@ -43,11 +43,11 @@ impl Reads {
         positions
     }
 
-    /// What was bound before `time` is in a checkpoint.
-    pub(crate) fn committed(&mut self, time: Time) {
+    /// What was bound before `time` is in a checkpoint, and the oldest one that is kept is as of `oldest`.
+    pub(crate) fn committed(&mut self, time: Time, oldest: Time) {
         let count = self.since.iter().take_while(|binding| binding.time < time).count();
         settle(&mut self.settled, self.since.drain(..count).collect::<Vec<_>>().iter());
-        while self.logged.front().is_some_and(|&logged| logged < time) {
+        while self.logged.front().is_some_and(|&logged| logged < oldest) {
             self.logged.pop_front();
             self.obsolete += 1;
         }

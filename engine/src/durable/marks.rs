@@ -28,7 +28,7 @@ pub(crate) fn marks<'s>(
     mut sent: impl FnMut(Time) + 'static,
 ) -> StreamVec<'s, Time, Mark> {
     let peers = scope.peers() as u32;
-    let every = shared.durable().map(|durable| durable.every);
+    let every = shared.keeps().map(|durable| durable.every);
     let mut builder = OperatorBuilder::new("Marks".to_owned(), scope);
     let address = builder.operator_info().address;
     let activator = scope.activator_for(address.clone());

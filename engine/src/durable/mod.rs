@@ -11,11 +11,13 @@
 //! * `ledger.rs` writes bindings, on worker 0 for all workers.
 //! * `marks.rs` decides when a checkpoint is taken: worker 0 sends a mark with a time to all roots.
 //! * `snapshot.rs` copies a root's state, segment by segment, while it goes on.
+//! * `replay.rs` finds a stretch of the past that is to be replayed: a plan for a run that keeps nothing itself.
 //! * `commit.rs` puts the parts together, on worker 0: a checkpoint counts once its manifest is stored.
 
 pub(crate) mod commit;
 pub(crate) mod ledger;
 pub(crate) mod marks;
+pub(crate) mod replay;
 pub(crate) mod snapshot;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -48,8 +50,9 @@ impl std::fmt::Debug for Checkpoints {
     }
 }
 
-/// How many checkpoints are kept.
-const KEPT: usize = 3;
+/// So many manifests are kept in any case. A run that was taken over, and does not know yet, finds the number taken that
+/// it would store next.
+pub(crate) const LEAST_KEPT: usize = 3;
 /// The version of what is stored.
 const VERSION: u32 = 1;
 
@@ -84,6 +87,9 @@ pub(crate) struct Manifest {
     pub(crate) positions: Vec<(String, PartitionId, Position)>,
     /// The topics that were written.
     pub(crate) sinks: Vec<String>,
+    /// Where they are: a replay must not write there.
+    #[serde(default)]
+    pub(crate) places: Vec<String>,
 }
 
 impl Manifest {
@@ -100,16 +106,61 @@ pub(crate) struct Part {
     pub(crate) segments: Vec<u16>,
 }
 
+/// A manifest that is kept.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Kept {
+    pub(crate) number: u64,
+    /// `None` before the first checkpoint.
+    pub(crate) time: Option<Time>,
+    /// What it needs.
+    pub(crate) objects: Vec<String>,
+}
+
+impl Kept {
+    fn new(number: u64, manifest: Option<&Manifest>) -> Self {
+        let time = manifest.map(|manifest| manifest.time);
+        Kept { number, time, objects: manifest.map(Manifest::objects).unwrap_or_default() }
+    }
+}
+
+/// Takes out of `kept`, which is in order, what is not kept any more. What stays: the newest manifest of each of the last
+/// `checkpoints` times, since a run that begins stores the one it found anew; and the last few in any case.
+pub(crate) fn drop_old(kept: &mut Vec<Kept>, checkpoints: usize) -> Vec<Kept> {
+    let mut times = BTreeSet::new();
+    let last = kept.len().saturating_sub(LEAST_KEPT);
+    let mut keep: Vec<bool> = (0..kept.len()).map(|index| index >= last).collect();
+    for (index, of) in kept.iter().enumerate().rev() {
+        if times.len() < checkpoints.max(1)
+            && let Some(time) = of.time
+            && times.insert(time)
+        {
+            keep[index] = true;
+        }
+    }
+    let mut keep = keep.into_iter();
+    kept.extract_if(.., |_| keep.next() == Some(false)).collect()
+}
+
+/// The time of the oldest checkpoint of these: what is needed from there on is kept.
+pub(crate) fn oldest(kept: &[Kept]) -> Option<Time> {
+    kept.iter().filter_map(|kept| kept.time).min()
+}
+
 /// From where a job goes on: the same for all of its processes.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Plan {
     /// The number of the newest manifest.
     pub(crate) number: u64,
     pub(crate) manifest: Option<Manifest>,
-    /// The last manifests, by number, with the objects that they need.
-    pub(crate) kept: Vec<(u64, Vec<String>)>,
+    /// The last manifests, by number.
+    pub(crate) kept: Vec<Kept>,
     /// In the order of their times; all since the checkpoint.
     pub(crate) bindings: Vec<Binding>,
+    /// The times of all records of the log, also of those that only older checkpoints need.
+    #[serde(skip)]
+    pub(crate) logged: Vec<Time>,
+    /// Of a replay: its last time.
+    pub(crate) replay_until: Option<Time>,
 }
 
 impl Plan {
@@ -118,10 +169,10 @@ impl Plan {
         self.manifest.as_ref().map(|manifest| manifest.time)
     }
 
-    /// The last time that anything was bound to, or contained.
+    /// The last time that anything was bound to, or that is contained.
     pub(crate) fn last_time(&self) -> Time {
         let bound = self.bindings.last().map_or(0, |binding| binding.time);
-        bound.max(self.restored().unwrap_or(0))
+        bound.max(self.restored().unwrap_or(0).saturating_sub(1))
     }
 
     pub(crate) fn positions(&self) -> Positions {
@@ -141,6 +192,8 @@ pub(crate) struct Durable {
     /// Calls the ledger's operator.
     pub(crate) log_waker: Arc<LateWaker>,
     pub(crate) io: Io,
+    /// How many checkpoints are kept.
+    pub(crate) kept: usize,
 }
 
 impl Durable {
@@ -170,15 +223,6 @@ fn manifest_name(job: &str, number: u64) -> String {
     format!("{job}/manifests/{number:016}")
 }
 
-/// The numbers of the manifests that are there, in order.
-fn numbers(job: &str, store: &dyn Store) -> Result<Vec<u64>> {
-    let names = store.list(&format!("{job}/manifests/"))?;
-    let mut numbers: Vec<u64> =
-        names.iter().filter_map(|name| name.rsplit('/').next()?.parse().ok()).collect();
-    numbers.sort_unstable();
-    Ok(numbers)
-}
-
 /// The name of a part's object. The number of a run's first manifest tells the runs of a job apart.
 fn part_name(job: &str, time: Time, run: u64, worker: usize, root: &str) -> String {
     let plain = |c: char| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '_' };
@@ -192,17 +236,17 @@ fn run_of(part: &str) -> Option<u64> {
 
 /// Finds out from where to go on, and takes the job over from a run that may still be there: that one can
 /// commit nothing any more.
-pub(crate) fn take_over(job: &str, store: &dyn Store, log: &mut dyn Log) -> Result<Plan> {
+pub(crate) fn take_over(job: &str, checkpoints: usize, store: &dyn Store, log: &mut dyn Log) -> Result<Plan> {
     let bindings = log.read()?;
     let numbers = numbers(job, store)?;
     let newest = numbers.last().copied();
     let mut kept = Vec::new();
     let mut manifest = None;
-    for &number in &numbers[numbers.len().saturating_sub(KEPT)..] {
+    for &number in &numbers {
         // Only the newest must be good.
         match read_manifest(job, number, store) {
             Ok(read) => {
-                kept.push((number, read.as_ref().map(Manifest::objects).unwrap_or_default()));
+                kept.push(Kept::new(number, read.as_ref()));
                 manifest = read;
             }
             Err(error) if Some(number) == newest => return Err(error),
@@ -215,20 +259,35 @@ pub(crate) fn take_over(job: &str, store: &dyn Store, log: &mut dyn Log) -> Resu
     if !store.create(&manifest_name(job, number), sealed(content))? {
         return Err(taken_over(job));
     }
-    kept.push((number, manifest.as_ref().map(Manifest::objects).unwrap_or_default()));
+    kept.push(Kept::new(number, manifest.as_ref()));
+    drop_old(&mut kept, checkpoints);
     tidy(job, store, number, &kept, &numbers);
     let since = manifest.as_ref().map_or(0, |manifest| manifest.time);
-    let bindings = bindings
-        .iter()
-        .map(|bytes| serde_json::from_slice::<Binding>(bytes))
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(|error| {
-            let why = format!("the log of bindings of job {job:?} has an unreadable record: {error}");
-            Error::new(Kind::Lost, why)
-        })?;
-    let (old, bindings): (Vec<_>, Vec<_>) = bindings.into_iter().partition(|binding| binding.time < since);
-    log.trim(old.len() as u64)?;
-    Ok(Plan { number, manifest, kept, bindings })
+    let mut bindings = parse(job, &bindings)?;
+    let oldest = oldest(&kept).unwrap_or(0);
+    let obsolete = bindings.iter().take_while(|binding| binding.time < oldest).count();
+    log.trim(obsolete as u64)?;
+    let logged = bindings[obsolete..].iter().map(|binding| binding.time).collect();
+    bindings.retain(|binding| binding.time >= since);
+    Ok(Plan { number, manifest, kept, bindings, logged, replay_until: None })
+}
+
+/// The numbers of the manifests in a store, in order.
+pub(crate) fn numbers(job: &str, store: &dyn Store) -> Result<Vec<u64>> {
+    let names = store.list(&format!("{job}/manifests/"))?;
+    let mut numbers: Vec<u64> =
+        names.iter().filter_map(|name| name.rsplit('/').next()?.parse().ok()).collect();
+    numbers.sort_unstable();
+    Ok(numbers)
+}
+
+/// Reads the records of a log.
+fn parse(job: &str, records: &[Bytes]) -> Result<Vec<Binding>> {
+    let parsed = records.iter().map(|bytes| serde_json::from_slice::<Binding>(bytes));
+    parsed.collect::<Result<Vec<_>, _>>().map_err(|error| {
+        let why = format!("the log of bindings of job {job:?} has an unreadable record: {error}");
+        Error::new(Kind::Lost, why)
+    })
 }
 
 fn read_manifest(job: &str, number: u64, store: &dyn Store) -> Result<Option<Manifest>> {
@@ -246,9 +305,9 @@ fn read_manifest(job: &str, number: u64, store: &dyn Store) -> Result<Option<Man
 }
 
 /// Deletes what earlier runs have left: manifests that are not kept, and parts that none of those kept names.
-fn tidy(job: &str, store: &dyn Store, number: u64, kept: &[(u64, Vec<String>)], numbers: &[u64]) {
-    let needed: BTreeSet<&String> = kept.iter().flat_map(|(_, objects)| objects).collect();
-    let old = numbers.iter().filter(|number| kept.iter().all(|(kept, _)| kept != *number));
+fn tidy(job: &str, store: &dyn Store, number: u64, kept: &[Kept], numbers: &[u64]) {
+    let needed: BTreeSet<&String> = kept.iter().flat_map(|kept| &kept.objects).collect();
+    let old = numbers.iter().filter(|number| kept.iter().all(|kept| kept.number != **number));
     let old = old.map(|&number| manifest_name(job, number));
     let parts = store.list(&format!("{job}/parts/")).unwrap_or_default();
     // If yet another run has come meanwhile, its parts are none of this one's business.

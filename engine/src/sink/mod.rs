@@ -1,6 +1,7 @@
 //! Output topics: what a program hands to [`Flow::sink`](crate::Flow::sink), and in which envelope it is written.
 
 mod operator;
+mod progress;
 mod schema;
 
 use std::collections::HashSet;
@@ -20,6 +21,7 @@ use crate::hash::{FixedState, fixed_hash};
 use crate::time::Time;
 
 pub(crate) use operator::{Encoder, sink};
+pub(crate) use progress::last_times;
 
 /// Something that can be written to a topic: a collection in one of the envelopes
 /// ([`changes`], [`upsert`], [`diffs`]; a collection of pairs by itself is written as changes), or

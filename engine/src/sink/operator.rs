@@ -12,6 +12,7 @@ use timely::dataflow::channels::pact::Exchange;
 use timely::dataflow::operators::Capability;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 
+use super::progress::Marks;
 use crate::connect::{Envelope, Message, PartitionId, PartitionWriter, Sink, SinkSettings, WriteBatch};
 use crate::error::Result;
 use crate::job::Shared;
@@ -38,7 +39,12 @@ struct Partition<D> {
     holds: Option<(Time, u64)>,
     writer: Box<dyn PartitionWriter>,
     updates: Vec<D>,
+    /// Up to where it is known to be marked as closed.
+    marked: Option<Time>,
 }
+
+/// What [`PartitionWriter::last_count`] says of a time that is marked as closed.
+const ALL: u64 = u64::MAX;
 
 /// A time whose messages are on their way, with the partitions that have some.
 struct Outstanding {
@@ -113,7 +119,10 @@ pub(crate) fn sink<'s, D: ExchangeData>(
             pace.start_after(time);
         }
         let holds = writer.last_time().map(|time| (time, writer.last_count()));
-        partitions.push(Partition { number, holds, writer, updates: Vec::new() });
+        // A time may be marked behind its own messages, but not twice.
+        let marked =
+            holds.and_then(|(time, count)| if count == ALL { Some(time) } else { time.checked_sub(1) });
+        partitions.push(Partition { number, holds, writer, updates: Vec::new(), marked });
     }
 
     // Bindings of a time must be durable before its messages leave.
@@ -125,8 +134,10 @@ pub(crate) fn sink<'s, D: ExchangeData>(
             .filter(|manifest| manifest.sinks.iter().any(|known| known == topic))
             .map(|manifest| manifest.time)
     });
+    let binds = shared.keeps().is_some();
+    let mut marks = shared.config.progress_marks.map(|every| Marks::new(every, scope.activator_for(address)));
     let (pace, shared, time_of) = (pace.clone(), shared.clone(), encoder.time);
-    builder.build(move |_capabilities| {
+    builder.build_reschedule(move |_capabilities| {
         let mut pending: BTreeMap<Time, (Capability<Time>, Vec<D>)> = BTreeMap::new();
         let mut outstanding: VecDeque<Outstanding> = VecDeque::new();
         let mut partitions = partitions;
@@ -154,19 +165,22 @@ pub(crate) fn sink<'s, D: ExchangeData>(
                 }
             });
             if shared.failed() {
-                return;
+                return false;
             }
             let frontier = first(&frontiers[0]);
+            // Nothing leaves before it is durable which records got its time.
+            let unbound = if binds { pace.unbound() } else { None };
             let mut work = || -> Result<()> {
                 while let Some(entry) = pending.first_entry() {
                     let time = *entry.key();
                     if frontier.is_some_and(|frontier| frontier <= time) {
                         break;
                     }
-                    if restored.is_some() && pace.unbound().is_some_and(|unbound| unbound <= time) {
+                    if unbound.is_some_and(|unbound| unbound <= time) {
                         break;
                     }
                     let (capability, updates) = entry.remove();
+                    pace.write(time);
                     for update in updates {
                         let number = (encoder.place)(&update, count);
                         partitions[number as usize / peers].updates.push(update);
@@ -195,6 +209,19 @@ pub(crate) fn sink<'s, D: ExchangeData>(
                         partitions: written_to,
                     });
                 }
+                let ended = frontier.is_none() && pending.is_empty();
+                if let Some(marks) = &mut marks {
+                    // All before is written; at the end, on all workers.
+                    let next = frontier.into_iter().chain(unbound).min();
+                    let closed = if ended { pace.last() } else { next.and_then(|next| next.checked_sub(1)) };
+                    let new = partitions.iter().any(|partition| partition.marked < closed);
+                    if new && (ended || marks.due(&pace)) {
+                        for partition in partitions.iter_mut().filter(|partition| partition.marked < closed) {
+                            closed.map_or(Ok(()), |closed| partition.writer.mark(closed))?;
+                            partition.marked = closed;
+                        }
+                    }
+                }
                 while let Some(Outstanding { time, partitions: written_to, .. }) = outstanding.front() {
                     for &index in written_to {
                         if partitions[index].writer.written()?.is_none_or(|written| written < *time) {
@@ -203,7 +230,7 @@ pub(crate) fn sink<'s, D: ExchangeData>(
                     }
                     outstanding.pop_front();
                 }
-                if frontier.is_none() && pending.is_empty() {
+                if ended && (marks.is_none() || pace.last().is_some()) {
                     for partition in partitions.drain(..) {
                         partition.writer.close()?;
                     }
@@ -213,6 +240,8 @@ pub(crate) fn sink<'s, D: ExchangeData>(
             if let Err(error) = work() {
                 shared.fail(error);
             }
+            // With marks, it stays until the last ones are written.
+            marks.is_some() && !partitions.is_empty()
         }
     });
     Ok(progress)

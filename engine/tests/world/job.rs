@@ -10,7 +10,7 @@ use nekton_engine::{Agent, Checkpoints, Context, JobConfig, Result, Summary, Tim
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::World;
+use super::world::{MARK, World, Written};
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Reading {
@@ -88,7 +88,9 @@ impl Agent for Sensor {
 /// One run of the job.
 pub fn job(world: &World, workers: usize) -> Result<Summary> {
     let store: Arc<dyn Store> = Arc::new(world.clone());
+    let marks = [None, Some(Duration::ZERO), Some(Duration::from_millis(3))];
     let config = JobConfig {
+        progress_marks: marks[world.simulator.below(3) as usize],
         workers,
         until_end: true,
         new_topic_partitions: 2,
@@ -113,9 +115,11 @@ pub fn job(world: &World, workers: usize) -> Result<Summary> {
 /// A topic's partitions, each in its order: times and values.
 fn read(world: &World, topic: &str) -> Vec<Vec<(Time, Value)>> {
     let kept = world.kept();
-    let parse = |(time, value): &(Time, Bytes)| (*time, serde_json::from_slice(value).unwrap_or(Value::Null));
-    let Some(partitions) = kept.outputs.get(topic) else { return Vec::new() };
-    partitions.iter().map(|partition| partition.messages.iter().map(parse).collect()).collect()
+    let parse = |(time, value): &(Time, Bytes)| (*time, serde_json::from_slice(value).unwrap());
+    let messages = |partition: &Written| {
+        partition.messages.iter().filter(|(_, message)| message != MARK).map(parse).collect()
+    };
+    kept.outputs[topic].iter().map(messages).collect()
 }
 
 fn number(value: &Value, field: &str) -> u64 {
@@ -263,8 +267,22 @@ impl Follower {
     }
 }
 
+/// What marks say is true.
+fn check_marks(world: &World) {
+    for (topic, partitions) in &world.kept().outputs {
+        for partition in partitions {
+            let mut marked = None;
+            for (time, message) in &partition.messages {
+                assert!(marked < Some(*time), "{topic}: {marked:?} was closed before {time}");
+                marked = marked.max((message == MARK).then_some(*time));
+            }
+        }
+    }
+}
+
 /// Panics if anything that the job has written, up to its end, is not what the model says.
 pub fn check(world: &World) {
+    check_marks(world);
     let timed = timed(world);
     let mut sensors = Follower::new(world, "sensors");
     let mut depots = Follower::new(world, "by-depot");

@@ -43,9 +43,13 @@ pub struct Kept {
     pub objects: BTreeMap<String, Bytes>,
 }
 
+/// A progress mark among messages, which are JSON.
+pub const MARK: &[u8] = b"closed";
+
 /// An output partition.
 #[derive(Default)]
 pub struct Written {
+    /// Times and messages, and times and [`MARK`]s.
     pub messages: Vec<(Time, Bytes)>,
     owner: u64,
 }
@@ -241,9 +245,9 @@ impl Sink for Output {
         let held = self.world.act(|kept| {
             let written = written(kept, &self.topic, partition);
             written.owner = self.world.run;
-            let last = written.messages.last().map(|(time, _)| *time);
-            let of_last = |last| written.messages.iter().rev().take_while(|(time, _)| *time == last).count();
-            Ok(last.map(|last| (last, of_last(last) as u64)))
+            let Some((last, message)) = written.messages.last() else { return Ok(None) };
+            let count = written.messages.iter().rev().take_while(|(time, _)| time == last).count();
+            Ok(Some((*last, if message == MARK { u64::MAX } else { count as u64 })))
         })?;
         let held = held.filter(|_| !self.world.lies(Lie::OutputsForget));
         // Most are quick, some are slow.
@@ -272,7 +276,7 @@ struct Writer {
 
 #[derive(Default)]
 struct Writing {
-    queue: VecDeque<WriteBatch>,
+    queue: VecDeque<(Time, Vec<Bytes>)>,
     written: Option<Time>,
     failed: Option<Error>,
 }
@@ -280,14 +284,14 @@ struct Writing {
 impl Writer {
     /// Writes what has been waiting longest.
     fn deliver(world: &World, topic: &str, partition: PartitionId, state: &Mutex<Writing>) {
-        let Some(batch) = state.lock().unwrap().queue.pop_front() else { return };
-        for Message { value, .. } in batch.messages {
+        let Some((time, messages)) = state.lock().unwrap().queue.pop_front() else { return };
+        for message in messages {
             let wrote = world.act(|kept| {
                 let written = written(kept, topic, partition);
                 if written.owner != world.run && !world.lies(Lie::NobodyIsFenced) {
                     return Err(taken_over(topic));
                 }
-                written.messages.push((batch.time, value.unwrap_or_default()));
+                written.messages.push((time, message));
                 Ok(())
             });
             if let Err(error) = wrote {
@@ -297,14 +301,19 @@ impl Writer {
         }
         let mut state = state.lock().unwrap();
         if state.failed.is_none() {
-            state.written = Some(batch.time);
+            state.written = Some(time);
         }
     }
-}
 
-impl PartitionWriter for Writer {
-    fn write(&mut self, batch: WriteBatch) -> Result<()> {
-        self.state.lock().unwrap().queue.push_back(batch);
+    /// The last time that is out.
+    fn so_far(&self) -> Result<Option<Time>> {
+        let state = self.state.lock().unwrap();
+        state.failed.clone().map_or(Ok(state.written), Err)
+    }
+
+    /// Will write something.
+    fn ask(&mut self, time: Time, messages: Vec<Bytes>) {
+        self.state.lock().unwrap().queue.push_back((time, messages));
         let (world, topic, partition) = (self.world.clone(), self.topic.clone(), self.partition);
         let (state, waker) = (self.state.clone(), self.waker.clone());
         self.world.simulator.after(self.world.delay(self.slowness), move || {
@@ -313,11 +322,21 @@ impl PartitionWriter for Writer {
             }
             waker();
         });
+    }
+}
+
+impl PartitionWriter for Writer {
+    fn write(&mut self, batch: WriteBatch) -> Result<()> {
+        let value = |message: Message| message.value.unwrap_or_default();
+        self.ask(batch.time, batch.messages.into_iter().map(value).collect());
+        Ok(())
+    }
+    fn mark(&mut self, time: Time) -> Result<()> {
+        self.ask(time, vec![Bytes::from_static(MARK)]);
         Ok(())
     }
     fn written(&mut self) -> Result<Option<Time>> {
-        let state = self.state.lock().unwrap();
-        state.failed.clone().map_or(Ok(state.written), Err)
+        self.so_far()
     }
     fn last_time(&self) -> Option<Time> {
         self.held.map(|(time, _)| time)
@@ -326,8 +345,10 @@ impl PartitionWriter for Writer {
         self.held.map_or(0, |(_, count)| count)
     }
     fn close(self: Box<Self>) -> Result<()> {
-        let state = self.state.lock().unwrap();
-        assert!(state.queue.is_empty() || state.failed.is_some(), "closed before all is out");
+        while !self.state.lock().unwrap().queue.is_empty() {
+            Writer::deliver(&self.world, &self.topic, self.partition, &self.state);
+            self.so_far()?;
+        }
         Ok(())
     }
 }

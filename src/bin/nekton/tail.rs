@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use nekton::connect::{PartitionId, PartitionReader, Polled, RawRecord, Source, Start};
-use nekton::{Error, Result};
+use nekton::connect::{PartitionId, PartitionReader, Polled, Position, RawRecord, Source, Start};
+use nekton::{Error, Result, Time};
 
 use crate::bell::Bell;
 
@@ -31,6 +31,9 @@ pub(crate) struct Command {
     /// Print a JSON object for each record, with its partition, position and key
     #[arg(long)]
     json: bool,
+    /// Print progress marks as well, as JSON objects: the time up to which a partition is whole
+    #[arg(long)]
+    marks: bool,
     #[command(flatten)]
     access: nekton::topics::Access,
 }
@@ -55,12 +58,24 @@ pub(crate) fn run(command: &Command) -> Result<()> {
     let mut records = Vec::new();
     while left > 0 {
         let (partition, polled) = tail.poll(&mut records)?;
+        let marks = if command.marks { tail.marks(partition) } else { &[] };
+        let mut marks = marks.iter().peekable();
         for record in records.drain(..) {
+            while let Some((position, time)) = marks.next_if(|mark| mark.0 < record.position) {
+                if !written(print_mark(&mut out, partition, position, *time))? {
+                    return Ok(());
+                }
+            }
             if left > 0 {
                 left -= 1;
                 if !written(print(&mut out, partition, &record, command.json))? {
                     return Ok(());
                 }
+            }
+        }
+        for (position, time) in marks {
+            if !written(print_mark(&mut out, partition, position, *time))? {
+                return Ok(());
             }
         }
         match polled {
@@ -140,9 +155,24 @@ impl Tail {
         Ok((number as PartitionId, polled))
     }
 
+    /// The progress marks among the records that were read last from a partition.
+    fn marks(&self, partition: PartitionId) -> &[(Position, Time)] {
+        self.partitions.get(partition as usize).map_or(&[], |(reader, _)| reader.marks())
+    }
+
     fn wait(&self) {
         self.bell.wait(LOOK);
     }
+}
+
+fn print_mark(
+    out: &mut impl Write,
+    partition: PartitionId,
+    position: &Position,
+    time: Time,
+) -> std::io::Result<()> {
+    let position = position.to_string();
+    writeln!(out, "{}", serde_json::json!({ "partition": partition, "position": position, "closed": time }))
 }
 
 fn print(
