@@ -6,7 +6,8 @@
 //! at once, and under load epochs widen by themselves.
 //!
 //! * **Ticks.** A worker that closed an epoch tells all others to go on to the next time, so that
-//!   none of them holds it back. Nothing is sent while nothing happens: an idle job is parked.
+//!   none of them holds it back. Nothing is sent while nothing happens: an idle job is parked. With its first tick, each says
+//!   behind which time its output partitions go on; before all have said so, nothing new is read.
 //! * **Back-pressure.** A source reads only while fewer than [`MAX_IN_FLIGHT`] of its worker's epochs
 //!   are on their way; the [gate](gate) sees them arrive at every root, sink and view. A read is
 //!   bounded in bytes, see [`Quantum`].
@@ -54,6 +55,8 @@ pub(crate) struct Pace {
     arrived: Cell<Option<Time>>,
     /// A tick that peers are to be told.
     tick: Cell<Option<Time>>,
+    /// Peers that have not said yet behind which time they start.
+    unheard: Cell<usize>,
     /// The earliest timer of each root on this worker.
     timers: RefCell<Vec<Option<Time>>>,
     /// All before this time is bound, durably; `None` when nothing more will be.
@@ -83,6 +86,7 @@ impl Pace {
             in_flight: RefCell::default(),
             arrived: Cell::new(Some(0)),
             tick: Cell::new(None),
+            unheard: Cell::new(0),
             timers: RefCell::default(),
             bound: Cell::new(Some(0)),
             committed: Cell::new(0),
@@ -121,7 +125,8 @@ impl Pace {
         if let Some(time) = self.stamped.get() {
             return Ok(time);
         }
-        if self.in_flight.borrow().len() >= MAX_IN_FLIGHT {
+        // What a peer's partitions hold already may be of later times than it is now: what is read must come after it.
+        if self.in_flight.borrow().len() >= MAX_IN_FLIGHT || self.unheard.get() > 0 {
             return Err(None);
         }
         if let Some(next) = self.next.get() {
@@ -154,6 +159,14 @@ impl Pace {
         if self.open.get() <= time {
             self.open.set(time + 1);
             self.tick.set(Some(time + 1));
+        }
+    }
+
+    /// A peer has said behind which time it starts.
+    fn heard(&self) {
+        self.unheard.set(self.unheard.get().saturating_sub(1));
+        if self.unheard.get() == 0 {
+            self.wake();
         }
     }
 
@@ -355,6 +368,8 @@ struct Tick {
     time: Time,
     /// Also: the job is to end.
     stop: bool,
+    /// The first one of its sender.
+    first: bool,
 }
 
 /// Builds the operators that send and receive ticks and that watch timers. Call once a worker, first.
@@ -373,9 +388,11 @@ pub(crate) fn ticks<'s>(scope: Scope<'s, Time>, pace: &Rc<Pace>, shared: &Arc<Sh
     let (output, stream) = builder.new_output::<Vec<Tick>>();
     let mut output = OutputBuilder::from(output);
     let (pace_, stop) = (pace.clone(), shared.config.stop.clone());
+    pace.unheard.set(peers - 1);
     builder.build(move |mut capabilities| {
         let mut capability = capabilities.pop();
         let mut stopped = false;
+        let mut begun = false;
         move |_frontiers| {
             let Some(held) = capability.as_mut() else { return };
             if pace_.arrived().is_none() {
@@ -393,13 +410,15 @@ pub(crate) fn ticks<'s>(scope: Scope<'s, Time>, pace: &Rc<Pace>, shared: &Arc<Sh
                 pace_.tick.set(Some(pace_.open()));
                 pace_.wake();
             }
-            if let Some(time) = pace_.tick.take()
+            let first = !std::mem::replace(&mut begun, true);
+            let tick = pace_.tick.take().or(first.then(|| pace_.open()));
+            if let Some(time) = tick
                 && peers > 1
             {
                 let mut handle = output.activate();
                 let mut session = handle.session(&*held);
                 for worker in (0..peers).filter(|&w| w != index) {
-                    session.give(Tick { worker, time, stop: stopped });
+                    session.give(Tick { worker, time, stop: stopped, first });
                 }
             }
         }
@@ -414,6 +433,9 @@ pub(crate) fn ticks<'s>(scope: Scope<'s, Time>, pace: &Rc<Pace>, shared: &Arc<Sh
             input.for_each(|_, ticks| {
                 for tick in ticks.drain(..) {
                     pace.follow(tick.time);
+                    if tick.first {
+                        pace.heard();
+                    }
                     if tick.stop && !stop.requested() {
                         stop.request();
                     }
