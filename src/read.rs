@@ -341,3 +341,74 @@ fn change(partition: PartitionId, record: RawRecord, at: &dyn Fn() -> String) ->
     let value = Bytes::copy_from_slice(&record.payload);
     Ok(Change { time: timed.time, partition, key: record.key, value })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use nekton_connectors::file::{self, FileSettings};
+
+    use super::*;
+
+    fn reader(folder: &Path, topics: &[(&str, &[&str])]) -> ConsistentReader {
+        let settings = FileSettings { until_end: true, ..FileSettings::default() };
+        let open = |(topic, partitions): &(&str, &[&str])| {
+            let path = folder.join(topic);
+            std::fs::create_dir_all(&path).unwrap();
+            for (number, lines) in partitions.iter().enumerate() {
+                std::fs::write(path.join(format!("{number}.jsonl")), lines.replace(' ', "\n") + "\n")
+                    .unwrap();
+            }
+            file::open_source(&path, &settings).unwrap()
+        };
+        ConsistentReader::new(topics.iter().map(open).collect(), true)
+    }
+
+    /// Closed times, each with the changes of every topic.
+    fn read(mut reader: ConsistentReader) -> Result<Vec<(Time, Vec<String>)>> {
+        let mut read = Vec::new();
+        while let Some(closed) = reader.next()? {
+            let text = |change: &Change| String::from_utf8(change.value.to_vec()).unwrap();
+            let of = |changes: &Vec<Change>| changes.iter().map(text).collect::<Vec<_>>().join(" ");
+            read.push((closed.time, closed.changes.iter().map(of).collect()));
+        }
+        Ok(read)
+    }
+
+    const TWO: [&str; 2] = [
+        r#"{"time":1} {"nekton.closed":3} {"time":5} {"nekton.closed":9}"#,
+        r#"{"time":2} {"time":4} {"nekton.closed":4}"#,
+    ];
+
+    #[test]
+    fn what_is_not_closed_in_every_partition_is_not_handed_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let reader = reader(folder.path(), &[("a", &TWO), ("b", &[r#"{"nekton.closed":7}"#])]);
+        let read = read(reader).unwrap();
+        let all: Vec<_> = read.iter().map(|(_, changes)| changes[0].as_str()).collect();
+        assert_eq!(all.join(" ").trim(), r#"{"time":1} {"time":2} {"time":4}"#);
+        assert_eq!(read.last().unwrap().0, 4);
+    }
+
+    #[test]
+    fn what_was_handed_over_before_is_left_out() {
+        let folder = tempfile::tempdir().unwrap();
+        let read = read(reader(folder.path(), &[("a", &TWO)]).after(2)).unwrap();
+        let all: Vec<_> = read.iter().map(|(_, changes)| changes[0].as_str()).collect();
+        assert_eq!(all.join(" ").trim(), r#"{"time":4}"#);
+    }
+
+    #[test]
+    fn what_cannot_be_put_together_is_refused_in_words() {
+        let folder = tempfile::tempdir().unwrap();
+        let error = |name: &str, lines: &str, room: usize| {
+            let reader = reader(folder.path(), &[(name, &[lines])]).room(room);
+            read(reader).unwrap_err().to_string()
+        };
+        assert!(error("a", r#"{"x":1}"#, 1_000).contains("without a time"));
+        assert!(
+            error("b", r#"{"nekton.closed":3} {"time":3}"#, 1_000).contains("behind the mark that closes it")
+        );
+        assert!(error("c", r#"{"time":3} {"time":4}"#, 200).contains("has no mark yet"));
+    }
+}
