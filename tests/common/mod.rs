@@ -1,5 +1,6 @@
-//! What tests on a real broker share.
+//! What tests share.
 #![allow(dead_code)]
 
 pub mod broker;
+pub mod sums;
 pub mod topics;
