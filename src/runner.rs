@@ -11,6 +11,7 @@ use nekton_engine::connect::Start;
 use nekton_engine::{Checkpoints, Error, Flow, JobConfig, OnBadInput, Result, Stop, Summary};
 
 use crate::access::Access;
+use crate::cluster::ClusterFlags;
 use crate::topics::ByUrl;
 
 // Clap prints these lines where a program says nothing about itself, so there is no example among them.
@@ -96,6 +97,8 @@ pub struct Runner {
         value_parser = humantime::parse_duration
     )]
     checkpoint_every: std::time::Duration,
+    #[command(flatten)]
+    cluster: ClusterFlags,
     #[command(flatten)]
     access: Access,
     #[arg(skip)]
@@ -308,6 +311,7 @@ impl Runner {
             workers: self.workers,
             process: self.process,
             hosts: self.hosts,
+            cluster: self.cluster.cluster(self.processes)?,
             start: self.start,
             until_end: self.until_end,
             hold_end: self.hold_end,

@@ -3,59 +3,17 @@
 
 mod common;
 
-use std::net::TcpListener;
 use std::path::Path;
-use std::process::{Child, ExitStatus};
 use std::time::{Duration, Instant};
 
+use common::processes::{Job, PATIENCE, ended};
 use common::sums::{Random, Reading, append, check, lines, start};
+use serde_json::Value;
 
 #[test]
 #[ignore = "called by the other tests, in processes of their own"]
 fn program() {
     common::sums::program();
-}
-
-/// How long anything may take.
-const PATIENCE: Duration = Duration::from_secs(60);
-
-/// A job's processes, which end with the test.
-struct Job(Vec<Child>);
-
-impl Drop for Job {
-    fn drop(&mut self) {
-        for process in &mut self.0 {
-            let _ = process.kill();
-            let _ = process.wait();
-        }
-    }
-}
-
-impl Job {
-    fn start(flags: &str, processes: usize) -> Self {
-        let hosts: Vec<_> = (0..processes).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
-        let hosts: Vec<_> = hosts.iter().map(|host| host.local_addr().unwrap().to_string()).collect();
-        let hosts = hosts.join(",");
-        let start =
-            |process| start(&format!("{flags} --processes {processes} --hosts {hosts} --process {process}"));
-        Job((0..processes).map(start).collect())
-    }
-
-    /// How each process ended.
-    fn wait(mut self) -> Vec<ExitStatus> {
-        self.0.iter_mut().map(|process| ended(process)).collect()
-    }
-}
-
-fn ended(process: &mut Child) -> ExitStatus {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        if let Some(status) = process.try_wait().unwrap() {
-            return status;
-        }
-        assert!(Instant::now() < deadline, "process {} does not end", process.id());
-        std::thread::sleep(Duration::from_millis(5));
-    }
 }
 
 #[test]
@@ -72,39 +30,66 @@ fn a_job_that_loses_processes_goes_on_and_every_output_has_each_change_once() {
         append(&input, partition, &mut random, &mut written[partition as usize]);
     }
     for kill in 0..kills {
+        let before = size(&topics);
         let mut job = Job::start(&flags(folder.path(), 1 + random.below(2)), 2);
-        // So that also the beginning is hit: not until all have come together.
-        write_for(50 + random.below(900), &input, &mut random, &mut written);
-        for process in &mut job.0 {
-            assert!(process.try_wait().unwrap().is_none(), "it runs until it is killed");
+        if kill % 4 == 3 {
+            // Sometimes all at once, also while it begins.
+            write_for(random.below(500), &input, &mut random, &mut written);
+            assert!(job.running(), "it runs until it is killed");
+            job.0.iter_mut().for_each(|process| process.kill().unwrap());
+            continue;
         }
-        match kill % 3 {
-            2 => job.0.iter_mut().for_each(|process| process.kill().unwrap()),
-            lost => {
-                let mut survivor = job.0.remove(1 - lost as usize);
-                job.0[0].kill().unwrap();
-                assert_eq!(ended(&mut survivor).code(), Some(1), "it ends by itself");
-            }
+        let begun = Instant::now();
+        while size(&topics) == before {
+            assert!(begun.elapsed() < PATIENCE && job.running(), "it writes something");
+            write_for(20, &input, &mut random, &mut written);
         }
+        write_for(random.below(600), &input, &mut random, &mut written);
+        assert!(job.running(), "it runs until it is killed");
+        let mut survivor = job.0.remove(random.below(2) as usize);
+        job.0[0].kill().unwrap();
+        assert_eq!(ended(&mut survivor).code(), Some(1), "it ends by itself");
     }
-    let (sizes, ended) = (|| ["echo", "sums", "by-depot"].map(|topic| size(&topics, topic)), "--until-end");
-    for status in Job::start(&format!("{} {ended}", flags(folder.path(), 2)), 2).wait() {
-        assert!(status.success());
-    }
-    check(|topic| lines(&topics.join(topic).join("0.jsonl")), &written);
-    // And once more, in one process: there is nothing left to do.
-    let before = sizes();
-    assert!(start(&format!("{} {ended}", flags(folder.path(), 1))).wait().unwrap().success());
-    assert_eq!(sizes(), before);
+    finish(folder.path(), &written);
 }
 
-fn size(topics: &Path, topic: &str) -> u64 {
-    std::fs::metadata(topics.join(topic).join("0.jsonl")).unwrap().len()
+/// How much there is of all outputs.
+fn size(topics: &Path) -> u64 {
+    let partitions = ["echo", "sums", "by-depot"].into_iter().flat_map(|topic| [(topic, 0), (topic, 1)]);
+    let size = |(topic, partition)| std::fs::metadata(topics.join(topic).join(format!("{partition}.jsonl")));
+    partitions.filter_map(|of| size(of).ok()).map(|file| file.len()).sum()
+}
+
+/// Lets the job run to its end, and checks what it has written.
+fn finish(folder: &Path, written: &[Vec<Reading>; 2]) {
+    let topics = folder.join("topics");
+    for status in Job::start(&format!("{} --until-end", flags(folder, 2)), 2).wait() {
+        assert!(status.success());
+    }
+    check(|topic| messages(&topics.join(topic)), written);
+    // And once more, in one process: there is nothing left to do.
+    let before = size(&topics);
+    assert!(start(&format!("{} --until-end", flags(folder, 1))).wait().unwrap().success());
+    assert_eq!(size(&topics), before);
+}
+
+/// The messages of a topic's two partitions: each must be in order by itself; together, in the order of their times.
+fn messages(topic: &Path) -> Vec<Value> {
+    let time = |line: &Value| line["time"].as_u64().unwrap_or(0);
+    let mut all = Vec::new();
+    for partition in 0..2 {
+        let lines = lines(&topic.join(format!("{partition}.jsonl")));
+        assert!(lines.is_sorted_by_key(time), "times never go back: {}", topic.display());
+        all.extend(lines);
+    }
+    all.sort_by_key(time);
+    all
 }
 
 fn flags(folder: &Path, workers: u64) -> String {
     format!(
-        "--topics file:{0}/topics --checkpoints file:{0}/checkpoints --checkpoint-every 60ms --workers {workers}",
+        "--topics file:{0}/topics --checkpoints file:{0}/checkpoints --checkpoint-every 60ms --partitions 2 \
+         --workers {workers}",
         folder.display()
     )
 }

@@ -2,5 +2,6 @@
 #![allow(dead_code)]
 
 pub mod broker;
+pub mod processes;
 pub mod sums;
 pub mod topics;
