@@ -158,7 +158,11 @@ where
                 feed.arrived(arrived);
             }
             let Some(held) = capabilities.as_mut() else { return unfinished };
-            if shared.config.stop.requested() || shared.failed() {
+            if shared.failed() {
+                // Its time stays open: to other processes, one of which only a part was read must not look closed.
+                return unfinished;
+            }
+            if shared.config.stop.requested() {
                 capabilities = None;
                 pace.source_ends();
                 return unfinished;
@@ -187,8 +191,6 @@ where
                 Ok(polled) => polled,
                 Err(error) => {
                     shared.fail(error);
-                    capabilities = None;
-                    pace.source_ends();
                     return false;
                 }
             };
