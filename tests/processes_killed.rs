@@ -21,7 +21,10 @@ fn a_job_that_loses_processes_goes_on_and_every_output_has_each_change_once() {
     let seed = std::env::var("NEKTON_SEED").map_or(1, |seed| seed.parse().unwrap());
     let kills = std::env::var("NEKTON_KILLS").map_or(9, |kills| kills.parse().unwrap());
     let mut random = Random(0xD1B5_4A32_D192_ED03 ^ seed);
-    let folder = tempfile::tempdir().unwrap();
+    let folder = tempfile::Builder::new()
+        .disable_cleanup(std::env::var_os("NEKTON_KEEP").is_some())
+        .tempdir()
+        .unwrap();
     let topics = folder.path().join("topics");
     let input = topics.join("readings");
     std::fs::create_dir_all(&input).unwrap();
