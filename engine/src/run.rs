@@ -65,13 +65,14 @@ where
     let (builders, guard): (_, Box<dyn Any + Send>) = if config.hosts.len() > 1 {
         let plan = durable.as_ref().map(|(durable, _)| serde_json::to_vec(&durable.plan));
         let plan = plan.transpose().map_err(|error| Error::new(Kind::Internal, error.to_string()))?;
-        let connected = cluster::connect(&config, plan)?;
+        let mut connected = cluster::connect(&config, plan)?;
         if config.process > 0 {
-            let followed = follow(&config, connected.said);
+            let followed = follow(&config, connected.said.take());
             durable = followed.inspect_err(|error| connected.links.farewell(&error.to_string()))?;
         }
-        links = Some(Arc::new(connected.links));
-        (connected.builders, Box::new(connected.guard))
+        links = Some(connected.links.clone());
+        let (builders, guard) = connected.network(&config)?;
+        (builders, Box::new(guard))
     } else {
         Communication::Process(config.workers).try_build().map_err(|error| {
             Error::new(Kind::Internal, format!("the workers could not be set up: {error}"))
@@ -95,7 +96,7 @@ where
     let (of_workers, of_links) = (shared.clone(), links.clone());
     // The guard of the network's threads stays here: dropping it panics if a peer was lost.
     let workers = timely::execute::execute_from(builders, Box::new(()), worker_config, move |worker| {
-        work(worker, &program, &of_workers, &views, of_links.as_deref());
+        work(worker, &program, &of_workers, &views, of_links.as_ref());
     })
     .map_err(|error| Error::new(Kind::Internal, format!("the workers could not be started: {error}")))?;
     for joined in workers.join() {

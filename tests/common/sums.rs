@@ -77,10 +77,15 @@ pub fn program() {
 }
 
 pub fn start(flags: &str) -> Child {
+    command(flags).spawn().unwrap()
+}
+
+/// The command that [`start`] starts.
+pub fn command(flags: &str) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["--exact", "program", "--ignored", "--nocapture"]);
     command.env("NEKTON_TEST_FLAGS", flags).stdout(Stdio::null()).stderr(Stdio::inherit());
-    command.spawn().unwrap()
+    command
 }
 
 /// The messages of a topic in files.

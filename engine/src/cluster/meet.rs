@@ -128,6 +128,12 @@ impl Meeting {
                 Met::Refused(refusal) => {
                     return Err(Error::config(format!("process {other} ({host}) does not fit: {refusal}")));
                 }
+                Met::Broke(error) if error.kind() == ErrorKind::InvalidData => {
+                    return Err(Error::config(format!(
+                        "TLS with process {other} ({host}) fails: {error}. Give all processes certificates of the same \
+                         authority that name their hosts, with --cluster-tls-cert, -key and -ca"
+                    )));
+                }
                 Met::Broke(error) => {
                     // That nobody listens yet is as it should be.
                     if error.kind() != ErrorKind::ConnectionRefused {

@@ -103,6 +103,7 @@ impl fmt::Debug for Secret {
 }
 
 /// The connections of this process to all others.
+#[derive(Clone)]
 pub(crate) struct Links {
     links: Vec<Link>,
     fate: Arc<Fate>,
@@ -127,10 +128,9 @@ impl Links {
     }
 }
 
-/// What [`connect`] gives: what timely's workers are built from, and what process 0 said.
+/// What [`connect`] gives: connections, and what process 0 said.
 pub(crate) struct Connected {
-    pub(crate) builders: Vec<AllocatorBuilder>,
-    pub(crate) guard: CommsGuard,
+    sockets: Vec<Option<Link>>,
     pub(crate) links: Links,
     pub(crate) said: Option<Vec<u8>>,
 }
@@ -148,13 +148,21 @@ pub(crate) fn connect(config: &JobConfig, said: Option<Vec<u8>>) -> Result<Conne
     }
     let links = Links { links: sockets.iter().flatten().cloned().collect(), fate };
     let said = tell(&mut sockets, config, said)?;
-    let hooks = Hooks::default();
-    let process = ProcessBuilder::new_typed_vector(config.workers, hooks.refill.clone(), hooks.spill.clone());
-    let (builders, guard) =
-        initialize_networking_from_sockets(process, sockets, config.process, config.workers, hooks)
-            .map_err(|error| Error::io("setting up the connections between processes", &error))?;
-    let tcp = |builder: TcpBuilder| AllocatorBuilder::Tcp(builder);
-    Ok(Connected { builders: builders.into_iter().map(tcp).collect(), guard, links, said })
+    Ok(Connected { sockets, links, said })
+}
+
+impl Connected {
+    /// Starts timely's threads. What its workers are built from must be used: the threads wait for it.
+    pub(crate) fn network(self, config: &JobConfig) -> Result<(Vec<AllocatorBuilder>, CommsGuard)> {
+        let hooks = Hooks::default();
+        let process =
+            ProcessBuilder::new_typed_vector(config.workers, hooks.refill.clone(), hooks.spill.clone());
+        let (builders, guard) =
+            initialize_networking_from_sockets(process, self.sockets, config.process, config.workers, hooks)
+                .map_err(|error| Error::io("setting up the connections between processes", &error))?;
+        let tcp = |builder: TcpBuilder| AllocatorBuilder::Tcp(builder);
+        Ok((builders.into_iter().map(tcp).collect(), guard))
+    }
 }
 
 /// Process 0 says something to all others: a length (all ones for nothing), and so many bytes.
