@@ -144,11 +144,11 @@ struct Bare {
 
 /// Runs a job with the flags of this process until it ends.
 ///
-/// A failure is printed as one sentence on standard error, and the process exits with code 1: an
-/// `Err` is returned only for what was noticed before.
+/// A failure is printed as one sentence on standard error, and the process exits with
+/// [its code](Error::exit_code): 1 if starting it again may help, 2 if something must be changed first.
 ///
 /// # Errors
-/// If the settings file cannot be read.
+/// None: the process ends.
 ///
 /// ```no_run
 /// fn main() -> nekton::Result<()> {
@@ -165,7 +165,7 @@ where
     let outcome = crate::parse::<Bare>().and_then(|bare| bare.runner.run(name, program));
     if let Err(error) = outcome {
         eprintln!("{name}: {error}");
-        std::process::exit(1);
+        std::process::exit(error.exit_code());
     }
     Ok(())
 }
@@ -307,6 +307,9 @@ impl Runner {
             url => Some(Checkpoints { store: crate::topics::open_store(url)?, every: self.checkpoint_every }),
         };
         end_on_signals(name, &self.stop)?;
+        if std::env::var_os(LAUNCHED).is_some() {
+            end_with_launcher(&self.stop)?;
+        }
         let config = JobConfig {
             workers: self.workers,
             process: self.process,
@@ -343,6 +346,21 @@ impl Runner {
         let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
         Ok(())
     }
+}
+
+/// Set by `nekton launch` in the processes that it starts: their standard input ends when it does.
+const LAUNCHED: &str = "NEKTON_LAUNCHED";
+
+/// Ends the job when `nekton launch` is not there any more to watch it.
+fn end_with_launcher(stop: &Stop) -> Result<()> {
+    let stop = stop.clone();
+    let watch = move || {
+        let ended = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
+        tracing::info!(?ended, "nekton launch has ended: so does this process");
+        stop.request();
+    };
+    let thread = std::thread::Builder::new().name("launcher".to_owned()).spawn(watch);
+    thread.map(drop).map_err(|error| Error::io("starting a thread", &error))
 }
 
 fn end_on_signals(name: &str, stop: &Stop) -> Result<()> {

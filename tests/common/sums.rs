@@ -72,7 +72,7 @@ pub fn program() {
     });
     if let Err(error) = outcome {
         eprintln!("{error}");
-        std::process::exit(1);
+        std::process::exit(error.exit_code());
     }
 }
 
