@@ -1,6 +1,7 @@
 //! The runner: what every nekton program takes as flags, and what it does with them.
 
 use std::collections::BTreeMap;
+use std::io::IsTerminal;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -343,7 +344,8 @@ impl Runner {
         let filter = tracing_subscriber::EnvFilter::try_new(&self.log)
             .map_err(|error| Error::config(format!("--log {:?} is no filter: {error}", self.log)))?;
         // A program may have set up its own log before.
-        let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
+        let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+        let _ = log.with_ansi(std::io::stderr().is_terminal()).try_init();
         Ok(())
     }
 }

@@ -62,8 +62,6 @@ pub(crate) struct Pace {
     committed: Cell<Time>,
     /// No more checkpoints will be committed.
     commits_ended: Cell<bool>,
-    /// Sources of this worker that may still read.
-    reading: Cell<usize>,
     /// Whom to wake when any of this changes.
     sources: RefCell<Vec<Activator>>,
 }
@@ -83,7 +81,6 @@ impl Pace {
             bound: Cell::new(Some(0)),
             committed: Cell::new(0),
             commits_ended: Cell::new(false),
-            reading: Cell::new(0),
             sources: RefCell::default(),
         })
     }
@@ -153,8 +150,8 @@ impl Pace {
         }
     }
 
-    /// A peer goes on to `time`. While an epoch is being filled, that waits for the step's end.
-    fn follow(&self, time: Time) {
+    /// A peer goes on to `time`, or has read at the time before it. While an epoch is being filled, that waits for the step's end.
+    pub(crate) fn follow(&self, time: Time) {
         self.asked.set(self.asked.get().max(time));
         if self.stamped.get().is_none() && self.open.get() < time {
             self.open.set(time);
@@ -213,22 +210,6 @@ impl Pace {
 
     pub(crate) fn commits_ended(&self) -> bool {
         self.commits_ended.get()
-    }
-
-    /// Counts a source that may read.
-    pub(crate) fn source_begins(&self) {
-        self.reading.set(self.reading.get() + 1);
-    }
-
-    /// A source has read all it will.
-    pub(crate) fn source_ends(&self) {
-        self.reading.set(self.reading.get() - 1);
-        self.wake();
-    }
-
-    /// Whether no source of this worker will read any more.
-    pub(crate) fn sources_ended(&self) -> bool {
-        self.reading.get() == 0
     }
 
     fn arrive(&self, frontier: Option<Time>) {

@@ -135,7 +135,6 @@ where
     let (bounds_output, bounds) = builder.new_output::<Vec<Bound>>();
     let mut bounds_output = OutputBuilder::from(bounds_output);
 
-    pace.source_begins();
     let name = name.to_owned();
     let durable = shared.durable().is_some();
     let (pace, shared) = (pace.clone(), shared.clone());
@@ -162,13 +161,14 @@ where
                 // Its time stays open: to other processes, one of which only a part was read must not look closed.
                 return unfinished;
             }
-            if shared.config.stop.requested() {
-                capabilities = None;
-                pace.source_ends();
-                return unfinished;
-            }
             let scripted = feed.next_time();
             let replays = scripted.is_some() && feed.replays();
+            // What is bound is read again even so: a checkpoint contains it as soon as it is of a later time.
+            if shared.config.stop.requested() && !replays {
+                capabilities = None;
+                pace.wake();
+                return unfinished;
+            }
             if replays && !pace.may_replay() {
                 // An arrival wakes this again.
                 return unfinished;
@@ -234,7 +234,7 @@ where
             match polled {
                 Polled::End => {
                     capabilities = None;
-                    pace.source_ends();
+                    pace.wake();
                 }
                 Polled::More => activator.activate(),
                 // Nobody wakes a source when the hold is lifted.

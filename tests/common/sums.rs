@@ -5,6 +5,7 @@ use std::fs::OpenOptions;
 use std::io::Write;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use nekton::changes;
@@ -27,6 +28,12 @@ pub struct Sensor {
     fired: i64,
 }
 
+/// After how many milliseconds timers are due.
+fn timer() -> u64 {
+    static TIMER: OnceLock<u64> = OnceLock::new();
+    *TIMER.get_or_init(|| std::env::var("NEKTON_TEST_TIMER").map_or(7, |timer| timer.parse().unwrap()))
+}
+
 impl Agent for Sensor {
     type Key = u64;
     type Event = Reading;
@@ -40,7 +47,7 @@ impl Agent for Sensor {
         self.count += 1;
         self.sum += reading.value;
         if self.count % 3 == 0 {
-            context.set_timer(context.time() + 7);
+            context.set_timer(context.time() + timer());
         }
     }
     fn on_timer(&mut self, _context: &mut Context<'_, Self>) {
