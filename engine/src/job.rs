@@ -10,6 +10,8 @@ use crate::cluster::Cluster;
 use crate::connect::{PartitionId, Position, Sink, SinkSettings, Source, Start, Topics, Waker};
 use crate::durable::{Checkpoints, Durable};
 use crate::error::{Error, Kind, Result};
+use crate::machine::Machine;
+use crate::simulator::Simulator;
 use crate::time::Time;
 
 /// What becomes of a record that cannot be read as an event.
@@ -78,6 +80,8 @@ pub struct JobConfig {
     pub stop: Stop,
     /// Where and how often state is made durable; `None`: a restart begins anew.
     pub checkpoints: Option<Checkpoints>,
+    /// A simulated machine to run on, for tests; `None`: this one.
+    pub simulator: Option<Simulator>,
 }
 
 impl JobConfig {
@@ -97,6 +101,7 @@ impl JobConfig {
             view_limit: 1_000_000,
             stop: Stop::default(),
             checkpoints: None,
+            simulator: None,
         }
     }
 }
@@ -206,6 +211,7 @@ pub struct Counters {
 pub(crate) struct Shared {
     pub(crate) config: JobConfig,
     pub(crate) counters: Counters,
+    pub(crate) machine: Machine,
     topics: Arc<dyn Topics>,
     sources: Mutex<HashMap<String, Result<Arc<dyn Source>>>>,
     sinks: Mutex<HashMap<String, Result<Arc<dyn Sink>>>>,
@@ -217,6 +223,7 @@ pub(crate) struct Shared {
 impl Shared {
     pub(crate) fn new(config: JobConfig, topics: Arc<dyn Topics>, durable: Option<Durable>) -> Self {
         Shared {
+            machine: Machine::new(config.simulator.clone()),
             config,
             counters: Counters::default(),
             topics,

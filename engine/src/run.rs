@@ -1,12 +1,11 @@
 //! Running a job: worker threads, their loop, and a clean end whatever happens.
 
-use std::any::Any;
 use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex, Once};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use timely::WorkerConfig;
 use timely::communication::Config as Communication;
@@ -14,10 +13,11 @@ use timely::worker::Worker;
 
 use crate::cluster::{self, Links};
 use crate::connect::Topics;
-use crate::durable::{Checkpoints, Durable, Io, LateWaker, take_over};
+use crate::durable::{Checkpoints, Durable, LateWaker, take_over};
 use crate::error::{Error, Kind, Result};
 use crate::flow::{Flow, Views};
 use crate::job::{JobConfig, Shared, Summary};
+use crate::machine::{Io, Machine};
 use crate::pace::Pace;
 use crate::time::Time;
 
@@ -55,14 +55,15 @@ where
     F: for<'s> Fn(&mut Flow<'s>) + Send + Sync + 'static,
 {
     catch_panics();
-    let started = Instant::now();
+    let machine = Machine::new(config.simulator.clone());
+    let started = machine.instant();
     if config.workers == 0 {
         return Err(Error::config("a job needs at least one worker: give --workers 1 or more"));
     }
     // Worker 0 keeps the log of bindings; its process finds out from where the job goes on.
     let mut durable = if config.process == 0 { prepare(&config, &*topics)? } else { None };
-    let mut links = None;
-    let (builders, guard): (_, Box<dyn Any + Send>) = if config.hosts.len() > 1 {
+    let (mut links, mut guard) = (None, None);
+    let builders = if config.hosts.len() > 1 {
         let plan = durable.as_ref().map(|(durable, _)| serde_json::to_vec(&durable.plan));
         let plan = plan.transpose().map_err(|error| Error::new(Kind::Internal, error.to_string()))?;
         let mut connected = cluster::connect(&config, plan)?;
@@ -71,17 +72,23 @@ where
             durable = followed.inspect_err(|error| connected.links.farewell(&error.to_string()))?;
         }
         links = Some(connected.links.clone());
-        let (builders, guard) = connected.network(&config)?;
-        (builders, Box::new(guard))
+        let network = connected.network(&config)?;
+        guard = Some(network.1);
+        network.0
     } else {
-        Communication::Process(config.workers).try_build().map_err(|error| {
+        let process = Communication::Process(config.workers).try_build().map_err(|error| {
             Error::new(Kind::Internal, format!("the workers could not be set up: {error}"))
-        })?
+        })?;
+        process.0
     };
     let mut worker_config = WorkerConfig::default();
     let effort = differential_dataflow::Config::default().idle_merge_effort(Some(1_000));
     differential_dataflow::configure(&mut worker_config, &effort);
 
+    if machine.is_simulated() && config.hosts.len() > 1 {
+        return Err(Error::config("a simulated job runs in one process"));
+    }
+    machine.expect(config.workers);
     let (durable, storing) = durable.unzip();
     let shared = Arc::new(Shared::new(config, topics, durable));
     let views = Arc::new(Views::default());
@@ -107,11 +114,8 @@ where
     if let Some(links) = &links {
         links.release(shared.failed());
     }
-    // Waits until the other processes have ended as well. If one was lost, the guard panics: in a thread of which
-    // nothing is shown.
-    let network = std::thread::Builder::new().name("timely:network".to_owned()).spawn(move || drop(guard));
-    let network = network.map_err(|error| Error::io("starting a thread", &error))?;
-    if network.join().is_err() {
+    // Waits until the other processes have ended as well.
+    if guard.is_some_and(|guard| !cluster::ended(guard)) {
         shared.fail(panicked("the network's threads ended"));
     }
     let error = shared.take_error();
@@ -121,10 +125,11 @@ where
         dead_letters: count(&shared.counters.dead_letters),
         messages: count(&shared.counters.messages),
         epochs: count(&shared.counters.epochs),
-        elapsed: started.elapsed(),
+        elapsed: machine.instant().saturating_duration_since(started),
     };
     // What is on its way to the store must not come there when this job is over.
     drop(shared);
+    machine.finish();
     if let Some(stored) = storing
         && stored.recv_timeout(STORING) == Err(RecvTimeoutError::Timeout)
     {
@@ -144,7 +149,7 @@ fn prepare(config: &JobConfig, topics: &dyn Topics) -> Result<Option<(Durable, R
         let records = plan.bindings.len();
         tracing::info!(job = config.name, checkpoint = time, epochs = records, "going on");
     }
-    let (io, thread) = Io::new()?;
+    let (io, thread) = Io::new(&Machine::new(config.simulator.clone()))?;
     let (job, log) = (config.name.clone(), Mutex::new(Some(log)));
     Ok(Some((Durable { job, store, every, plan, log, log_waker, io }, thread)))
 }
@@ -163,7 +168,7 @@ fn follow(config: &JobConfig, plan: Option<Vec<u8>>) -> Result<Option<(Durable, 
     let plan = serde_json::from_slice(&plan)
         .map_err(|error| Error::new(Kind::Internal, format!("process 0 has sent no plan: {error}")))?;
     let Checkpoints { store, every } = checkpoints;
-    let (io, thread) = Io::new()?;
+    let (io, thread) = Io::new(&Machine::new(config.simulator.clone()))?;
     let (job, log) = (config.name.clone(), Mutex::new(None));
     Ok(Some((Durable { job, store, every, plan, log, log_waker: Arc::default(), io }, thread)))
 }
@@ -174,6 +179,7 @@ where
     F: for<'s> Fn(&mut Flow<'s>) + Send + Sync + 'static,
 {
     let local = worker.index() % shared.config.workers;
+    let turn = shared.machine.enter(local);
     let outcome = catch_unwind(AssertUnwindSafe(|| {
         let pace = Pace::new(shared.clone());
         worker.dataflow::<Time, _, _>(|scope| {
@@ -187,8 +193,19 @@ where
         {
             shared.fail(error);
         }
-        while !shared.failed() && worker.step_or_park(None) {
-            pace.after_step();
+        match &turn {
+            None => {
+                while !shared.failed() && worker.step_or_park(None) {
+                    pace.after_step();
+                }
+            }
+            Some(turn) => {
+                while !shared.failed() && worker.step() {
+                    pace.after_step();
+                    turn.pass();
+                    pace.ring();
+                }
+            }
         }
     }));
     if let Err(panic) = outcome {

@@ -175,10 +175,12 @@ mod tests {
     fn a_frame_that_is_missing_or_comes_twice_is_noticed() {
         let frame = |number, into: &mut Vec<u8>| encode(number, Kind::Data, b"x", into);
         let mut missing = Vec::new();
-        (frame(0, &mut missing), frame(2, &mut missing));
+        frame(0, &mut missing);
+        frame(2, &mut missing);
         assert_eq!(decode(&missing, &[9]), (vec![(Kind::Data, b"x".to_vec())], Err(Corrupt)));
         let mut twice = Vec::new();
-        (frame(0, &mut twice), frame(0, &mut twice));
+        frame(0, &mut twice);
+        frame(0, &mut twice);
         assert_eq!(decode(&twice, &[9]), (vec![(Kind::Data, b"x".to_vec())], Err(Corrupt)));
     }
 }

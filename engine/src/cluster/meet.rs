@@ -281,9 +281,8 @@ impl Us {
             let (mut handshake, hello) = Handshake::new(self.party.clone(), role, secret, nonce);
             wire.patience(GREETING, Some(GREETING))?;
             wire.write(&hello)?;
-            let mut bytes = Vec::new();
             loop {
-                bytes.resize(handshake.needs(), 0);
+                let mut bytes = vec![0; handshake.needs()];
                 wire.read_until(&mut bytes, deadline)?;
                 let step = handshake.receive(&bytes);
                 let sent = if step.send.is_empty() { Ok(()) } else { wire.write(&step.send) };

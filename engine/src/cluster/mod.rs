@@ -5,7 +5,8 @@
 //! * `link.rs` is what timely takes for a socket afterwards: `frame.rs` checks that what comes is what was sent, a
 //!   heartbeat that the other process still works.
 //!
-//! A process that is lost ends all others, with a sentence that says which one. No thread of timely's panics for it.
+//! A process that is lost ends all others, with a sentence that says which one. No worker panics for it.
+#![expect(clippy::disallowed_methods, reason = "a simulated job has one process, and none of this")]
 
 mod frame;
 mod hello;
@@ -149,6 +150,13 @@ pub(crate) fn connect(config: &JobConfig, said: Option<Vec<u8>>) -> Result<Conne
     let links = Links { links: sockets.iter().flatten().cloned().collect(), fate };
     let said = tell(&mut sockets, config, said)?;
     Ok(Connected { sockets, links, said })
+}
+
+/// Waits until timely's threads have ended: whether all others have ended well. If one was lost, timely's guard panics,
+/// in a thread of which nothing is shown.
+pub(crate) fn ended(guard: CommsGuard) -> bool {
+    let thread = std::thread::Builder::new().name("timely:network".to_owned()).spawn(move || drop(guard));
+    thread.is_ok_and(|thread| thread.join().is_ok())
 }
 
 impl Connected {

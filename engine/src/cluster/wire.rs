@@ -12,7 +12,7 @@ const PIECE: usize = 64 << 10;
 
 pub(super) struct Wire {
     socket: TcpStream,
-    tls: Option<Tls>,
+    tls: Option<Box<Tls>>,
 }
 
 struct Tls {
@@ -63,7 +63,7 @@ impl Wire {
         }
         connection.set_buffer_limit(None);
         let tls = Tls { connection: Mutex::new(connection), came: Mutex::default() };
-        Ok(Wire { socket, tls: Some(tls) })
+        Ok(Wire { socket, tls: Some(Box::new(tls)) })
     }
 
     /// Reads exactly so many bytes, until then.

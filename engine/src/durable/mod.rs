@@ -19,7 +19,6 @@ pub(crate) mod marks;
 pub(crate) mod snapshot;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -28,6 +27,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::connect::{Log, PartitionId, Position, Store};
 use crate::error::{Error, Kind, Result};
+use crate::machine::Io;
 use crate::time::Time;
 
 /// Where checkpoints are kept, and how often they are taken.
@@ -143,6 +143,13 @@ pub(crate) struct Durable {
     pub(crate) io: Io,
 }
 
+impl Durable {
+    /// Whether a run that came later has taken the job over.
+    fn is_taken_over(&self) -> Result<bool> {
+        Ok(numbers(&self.job, &*self.store)?.last().is_some_and(|&newest| newest > self.plan.number))
+    }
+}
+
 /// A waker for somebody who is built later.
 #[derive(Default)]
 pub(crate) struct LateWaker(Mutex<Option<crate::connect::Waker>>);
@@ -159,41 +166,35 @@ impl LateWaker {
     }
 }
 
-/// A thread that waits for the store, so that no worker does.
-pub(crate) struct Io(Sender<Box<dyn FnOnce() + Send>>);
-
-impl Io {
-    /// Starts it. The receiver is told when it has ended: when nobody can ask it any more, and all is done.
-    pub(crate) fn new() -> Result<(Self, Receiver<()>)> {
-        let (sender, work) = channel::<Box<dyn FnOnce() + Send>>();
-        let (end, ended) = channel();
-        std::thread::Builder::new()
-            .name("checkpoints".to_owned())
-            .spawn(move || {
-                work.into_iter().for_each(|work| work());
-                let _ = end.send(());
-            })
-            .map_err(|error| Error::io("starting a thread", &error))?;
-        Ok((Io(sender), ended))
-    }
-    pub(crate) fn run(&self, work: impl FnOnce() + Send + 'static) {
-        // It ends only after all who could ask it.
-        let _ = self.0.send(Box::new(work));
-    }
-}
-
 fn manifest_name(job: &str, number: u64) -> String {
     format!("{job}/manifests/{number:016}")
+}
+
+/// The numbers of the manifests that are there, in order.
+fn numbers(job: &str, store: &dyn Store) -> Result<Vec<u64>> {
+    let names = store.list(&format!("{job}/manifests/"))?;
+    let mut numbers: Vec<u64> =
+        names.iter().filter_map(|name| name.rsplit('/').next()?.parse().ok()).collect();
+    numbers.sort_unstable();
+    Ok(numbers)
+}
+
+/// The name of a part's object. The number of a run's first manifest tells the runs of a job apart.
+fn part_name(job: &str, time: Time, run: u64, worker: usize, root: &str) -> String {
+    let plain = |c: char| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '_' };
+    format!("{job}/parts/{time:016}-{run}-{worker}-{}", root.chars().map(plain).collect::<String>())
+}
+
+/// The run that has stored a part.
+fn run_of(part: &str) -> Option<u64> {
+    part.rsplit('/').next()?.split('-').nth(1)?.parse().ok()
 }
 
 /// Finds out from where to go on, and takes the job over from a run that may still be there: that one can
 /// commit nothing any more.
 pub(crate) fn take_over(job: &str, store: &dyn Store, log: &mut dyn Log) -> Result<Plan> {
     let bindings = log.read()?;
-    let names = store.list(&format!("{job}/manifests/"))?;
-    let mut numbers: Vec<u64> =
-        names.iter().filter_map(|name| name.rsplit('/').next()?.parse().ok()).collect();
-    numbers.sort_unstable();
+    let numbers = numbers(job, store)?;
     let newest = numbers.last().copied();
     let mut kept = Vec::new();
     let mut manifest = None;
@@ -215,7 +216,7 @@ pub(crate) fn take_over(job: &str, store: &dyn Store, log: &mut dyn Log) -> Resu
         return Err(taken_over(job));
     }
     kept.push((number, manifest.as_ref().map(Manifest::objects).unwrap_or_default()));
-    tidy(job, store, &kept, &numbers);
+    tidy(job, store, number, &kept, &numbers);
     let since = manifest.as_ref().map_or(0, |manifest| manifest.time);
     let bindings = bindings
         .iter()
@@ -245,12 +246,14 @@ fn read_manifest(job: &str, number: u64, store: &dyn Store) -> Result<Option<Man
 }
 
 /// Deletes what earlier runs have left: manifests that are not kept, and parts that none of those kept names.
-fn tidy(job: &str, store: &dyn Store, kept: &[(u64, Vec<String>)], numbers: &[u64]) {
+fn tidy(job: &str, store: &dyn Store, number: u64, kept: &[(u64, Vec<String>)], numbers: &[u64]) {
     let needed: BTreeSet<&String> = kept.iter().flat_map(|(_, objects)| objects).collect();
     let old = numbers.iter().filter(|number| kept.iter().all(|(kept, _)| kept != *number));
     let old = old.map(|&number| manifest_name(job, number));
     let parts = store.list(&format!("{job}/parts/")).unwrap_or_default();
-    let orphans = parts.into_iter().filter(|part| !needed.contains(part));
+    // If yet another run has come meanwhile, its parts are none of this one's business.
+    let before = |part: &String| run_of(part).is_some_and(|run| run < number);
+    let orphans = parts.into_iter().filter(|part| before(part) && !needed.contains(part));
     for name in old.chain(orphans) {
         if let Err(error) = store.delete(&name) {
             tracing::warn!(%error, name, "an old checkpoint object was not deleted");
