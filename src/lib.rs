@@ -39,6 +39,7 @@
 #![forbid(unsafe_code)]
 
 mod access;
+mod cluster;
 mod config;
 mod publish;
 pub mod read;

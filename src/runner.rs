@@ -1,6 +1,7 @@
 //! The runner: what every nekton program takes as flags, and what it does with them.
 
 use std::collections::BTreeMap;
+use std::io::IsTerminal;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -13,6 +14,7 @@ use nekton_engine::{
 };
 
 use crate::access::Access;
+use crate::cluster::ClusterFlags;
 use crate::topics::ByUrl;
 
 // Clap prints these lines where a program says nothing about itself, so there is no example among them.
@@ -129,6 +131,8 @@ pub struct Runner {
     #[arg(long, value_name = "URL", help_heading = "Time travel")]
     outputs: Option<String>,
     #[command(flatten)]
+    cluster: ClusterFlags,
+    #[command(flatten)]
     access: Access,
     #[arg(skip)]
     hold_end: Option<Arc<AtomicBool>>,
@@ -201,11 +205,11 @@ struct Bare {
 
 /// Runs a job with the flags of this process until it ends.
 ///
-/// A failure is printed as one sentence on standard error, and the process exits with code 1: an
-/// `Err` is returned only for what was noticed before.
+/// A failure is printed as one sentence on standard error, and the process exits with
+/// [its code](Error::exit_code): 1 if starting it again may help, 2 if something must be changed first.
 ///
 /// # Errors
-/// If the settings file cannot be read.
+/// None: the process ends.
 ///
 /// ```no_run
 /// fn main() -> nekton::Result<()> {
@@ -222,7 +226,7 @@ where
     let outcome = crate::parse::<Bare>().and_then(|bare| bare.runner.run(name, program));
     if let Err(error) = outcome {
         eprintln!("{name}: {error}");
-        std::process::exit(1);
+        std::process::exit(error.exit_code());
     }
     Ok(())
 }
@@ -364,10 +368,14 @@ impl Runner {
             url => Some(Checkpoints { store: crate::topics::open_store(url)?, every: self.checkpoint_every }),
         };
         end_on_signals(name, &self.stop)?;
+        if std::env::var_os(LAUNCHED).is_some() {
+            end_with_launcher(&self.stop)?;
+        }
         let config = JobConfig {
             workers: self.workers,
             process: self.process,
             hosts: self.hosts,
+            cluster: self.cluster.cluster(self.processes)?,
             start: self.start,
             until_end: self.until_end,
             hold_end: self.hold_end,
@@ -404,9 +412,25 @@ impl Runner {
         let filter = tracing_subscriber::EnvFilter::try_new(&self.log)
             .map_err(|error| Error::config(format!("--log {:?} is no filter: {error}", self.log)))?;
         // A program may have set up its own log before.
-        let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
+        let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+        let _ = log.with_ansi(std::io::stderr().is_terminal()).try_init();
         Ok(())
     }
+}
+
+/// Set by `nekton launch` in the processes that it starts: their standard input ends when it does.
+const LAUNCHED: &str = "NEKTON_LAUNCHED";
+
+/// Ends the job when `nekton launch` is not there any more to watch it.
+fn end_with_launcher(stop: &Stop) -> Result<()> {
+    let stop = stop.clone();
+    let watch = move || {
+        let ended = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
+        tracing::info!(?ended, "nekton launch has ended: so does this process");
+        stop.request();
+    };
+    let thread = std::thread::Builder::new().name("launcher".to_owned()).spawn(watch);
+    thread.map(drop).map_err(|error| Error::io("starting a thread", &error))
 }
 
 fn end_on_signals(name: &str, stop: &Stop) -> Result<()> {

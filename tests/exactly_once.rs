@@ -3,111 +3,19 @@
 
 mod common;
 
-use std::collections::BTreeMap;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use common::broker::{broker, fresh};
-use common::sums::{Random, Reading, Sensor, append, readings, start};
+use common::sums::{Random, append, check, lines, mark, marked_lines, readings, start};
 use common::topics::{Reading as Topic, Writer, message};
 use nekton::connect::Start;
 use nekton_connectors::pulsar::{Pulsar, PulsarSettings};
-use serde_json::Value;
 
 /// The job, in a process of its own: this test program calls itself. Its flags are in the environment.
 #[test]
 #[ignore = "called by the other tests, in processes of their own"]
 fn program() {
     common::sums::program();
-}
-
-/// The messages of a topic in files, and progress marks.
-fn marked_lines(path: &Path) -> Vec<Value> {
-    let text = std::fs::read_to_string(path).unwrap_or_default();
-    text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}"))).collect()
-}
-
-fn mark(line: &Value) -> Option<u64> {
-    line.get("nekton.closed")?.as_u64()
-}
-
-/// The messages of a topic in files.
-fn lines(path: &Path) -> Vec<Value> {
-    marked_lines(path).into_iter().filter(|line| mark(line).is_none()).collect()
-}
-
-/// What all outputs must say in the end, and about one another at every time.
-fn check(messages: impl Fn(&str) -> Vec<Value>, written: &[Vec<Reading>; 2]) {
-    // Every event once, in the order of its partition.
-    let key = |value: &Value| (value["sensor"].as_u64().unwrap(), value["value"].as_i64().unwrap());
-    let echo: Vec<_> = messages("echo").iter().map(key).collect();
-    for (partition, written) in written.iter().enumerate() {
-        let read: Vec<_> = echo.iter().filter(|(sensor, _)| sensor % 2 == partition as u64).collect();
-        let expected: Vec<_> = written.iter().map(|r| (r.sensor, r.value)).collect();
-        let expected: Vec<_> = expected.iter().collect();
-        let first = read.iter().zip(&expected).position(|(read, expected)| read != expected);
-        assert_eq!((first, read.len()), (None, expected.len()), "partition {partition}: every event once");
-    }
-
-    // Both collections, time by time.
-    let mut updates: BTreeMap<u64, (Vec<Value>, Vec<Value>)> = BTreeMap::new();
-    let mut last = 0;
-    for line in messages("sums") {
-        let time = line["time"].as_u64().unwrap();
-        assert!(time >= last, "times never go back: {line}");
-        last = time;
-        updates.entry(time).or_default().0.push(line);
-    }
-    last = 0;
-    for line in messages("by-depot") {
-        let time = line["time"].as_u64().unwrap();
-        assert!(time >= last, "times never go back: {line}");
-        last = time;
-        updates.entry(time).or_default().1.push(line);
-    }
-    let mut sums: BTreeMap<String, (u64, i64, i64)> = BTreeMap::new();
-    let mut by_depot: BTreeMap<String, i64> = BTreeMap::new();
-    for (time, (sensors, depots)) in updates {
-        for line in sensors {
-            let view = |of: &Value| Some((of[0].as_u64()?, of[1].as_i64()?, of[2].as_i64()?));
-            let (before, after) = (view(&line["before"]), view(&line["after"]));
-            assert_ne!(before, after, "only what changed: {line}");
-            assert_eq!(
-                sums.insert(line["key"].to_string(), after.unwrap()),
-                before,
-                "chains are unbroken: {line}"
-            );
-        }
-        for line in depots {
-            let key = line["key"].to_string();
-            assert_eq!(by_depot.remove(&key), line["before"].as_i64(), "chains are unbroken: {line}");
-            if let Some(after) = line["after"].as_i64() {
-                by_depot.insert(key, after);
-            }
-        }
-        let mut expected: BTreeMap<String, i64> = BTreeMap::new();
-        for (depot, _, sum) in sums.values() {
-            *expected.entry(depot.to_string()).or_default() += sum;
-        }
-        expected.retain(|_, sum| *sum != 0);
-        assert_eq!(by_depot, expected, "the outputs agree at time {time}");
-    }
-    let mut naive: BTreeMap<u64, Sensor> = BTreeMap::new();
-    for reading in written.iter().flatten() {
-        let sensor = naive.entry(reading.sensor).or_default();
-        (sensor.depot, sensor.count, sensor.sum) =
-            (reading.depot, sensor.count + 1, sensor.sum + reading.value);
-    }
-    for (sensor, of) in &naive {
-        let (depot, count, sum) = sums[&sensor.to_string()];
-        assert_eq!((depot, count), (of.depot, of.count), "sensor {sensor}");
-        // Two rounds of three may share a timer.
-        let fired = (sum - of.sum) / 1_000;
-        assert!(
-            (sum - of.sum) % 1_000 == 0 && fired <= of.count / 3 && (of.count < 3 || fired >= 1),
-            "sensor {sensor}: {sum}"
-        );
-    }
 }
 
 #[test]

@@ -91,11 +91,11 @@ fn ended(output: Output) -> String {
     said
 }
 
-/// One line on standard error and code 1.
+/// One line on standard error and code 2.
 fn refused(command: &mut Command) -> String {
     let output = command.output().unwrap();
     let said = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert_eq!(output.status.code(), Some(2), "{said}");
     assert_eq!(said.trim_end().lines().count(), 1, "one sentence: {said}");
     said
 }

@@ -81,6 +81,21 @@ impl Error {
     pub fn kind(&self) -> Kind {
         self.kind
     }
+    /// The code with which a process ends for it: 1 if starting it again may help, 2 if something must be changed first.
+    ///
+    /// ```
+    /// use nekton_engine::{Error, Kind};
+    ///
+    /// assert_eq!(Error::new(Kind::Unavailable, "the connection to process 1 was lost").exit_code(), 1);
+    /// assert_eq!(Error::config("--workers 0 leaves nobody to work: give 1 or more").exit_code(), 2);
+    /// ```
+    pub fn exit_code(&self) -> i32 {
+        match self.kind {
+            Kind::Unavailable | Kind::Io | Kind::Internal => 1,
+            // Also where another run has taken over: to start again would take it back, for ever.
+            Kind::Config | Kind::Missing | Kind::Denied | Kind::Conflict | Kind::BadInput | Kind::Lost => 2,
+        }
+    }
     /// The same error with `context: ` before its message.
     #[must_use]
     pub fn context(mut self, context: impl fmt::Display) -> Self {

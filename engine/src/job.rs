@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use crate::cluster::Cluster;
 use crate::connect::{PartitionId, Position, Sink, SinkSettings, Source, Start, Topics, Waker};
 use crate::durable::replay::Checkpoint;
 use crate::durable::{Checkpoints, Durable, LEAST_KEPT};
@@ -62,6 +63,8 @@ pub struct JobConfig {
     pub process: usize,
     /// One `address:port` a process; empty for a single process.
     pub hosts: Vec<String>,
+    /// How these processes trust and watch one another.
+    pub cluster: Cluster,
     /// Where to begin in topics that this job has not read before.
     pub start: Start,
     /// Finish when every input has ended, instead of following it.
@@ -101,6 +104,7 @@ impl JobConfig {
             workers: 1,
             process: 0,
             hosts: Vec::new(),
+            cluster: Cluster::default(),
             start: Start::Earliest,
             until_end: false,
             hold_end: None,
@@ -330,6 +334,12 @@ impl Shared {
 
     pub(crate) fn failed(&self) -> bool {
         self.failed.load(Ordering::Relaxed)
+    }
+
+    /// Why it has failed.
+    pub(crate) fn why(&self) -> String {
+        let error = self.error.lock().unwrap_or_else(PoisonError::into_inner);
+        error.as_ref().map_or_else(|| "the job failed".to_owned(), Error::to_string)
     }
 
     pub(crate) fn take_error(&self) -> Option<Error> {

@@ -64,6 +64,7 @@ mod topic;
 mod view;
 
 pub use agents::{Agent, Agents, Context};
+pub use cluster::{Cluster, ClusterTls, Secret};
 pub use dead_letter::DeadLetter;
 pub use durable::Checkpoints;
 pub use durable::replay::Checkpoint;

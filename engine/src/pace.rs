@@ -69,8 +69,6 @@ pub(crate) struct Pace {
     wrote: Cell<Time>,
     /// The last time of all workers, once all is written.
     last: Cell<Option<Time>>,
-    /// Sources of this worker that may still read.
-    reading: Cell<usize>,
     /// Whom to wake when any of this changes.
     sources: RefCell<Vec<Activator>>,
     /// On a simulated machine: whom to wake when.
@@ -95,7 +93,6 @@ impl Pace {
             commits_ended: Cell::new(false),
             wrote: Cell::new(0),
             last: Cell::new(None),
-            reading: Cell::new(0),
             sources: RefCell::default(),
             alarms: RefCell::default(),
         })
@@ -200,8 +197,8 @@ impl Pace {
         }
     }
 
-    /// A peer goes on to `time`. While an epoch is being filled, that waits for the step's end.
-    fn follow(&self, time: Time) {
+    /// A peer goes on to `time`, or has read at the time before it. While an epoch is being filled, that waits for the step's end.
+    pub(crate) fn follow(&self, time: Time) {
         self.asked.set(self.asked.get().max(time));
         if self.stamped.get().is_none() && self.open.get() < time {
             self.open.set(time);
@@ -280,22 +277,6 @@ impl Pace {
     /// The last time of all workers, once all is written.
     pub(crate) fn last(&self) -> Option<Time> {
         self.last.get()
-    }
-
-    /// Counts a source that may read.
-    pub(crate) fn source_begins(&self) {
-        self.reading.set(self.reading.get() + 1);
-    }
-
-    /// A source has read all it will.
-    pub(crate) fn source_ends(&self) {
-        self.reading.set(self.reading.get() - 1);
-        self.wake();
-    }
-
-    /// Whether no source of this worker will read any more.
-    pub(crate) fn sources_ended(&self) -> bool {
-        self.reading.get() == 0
     }
 
     fn arrive(&self, frontier: Option<Time>) {

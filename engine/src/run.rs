@@ -1,18 +1,17 @@
 //! Running a job: worker threads, their loop, and a clean end whatever happens.
 
-use std::any::Any;
 use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
-use std::sync::{Arc, Mutex, Once, PoisonError};
+use std::sync::{Arc, Mutex, Once};
 use std::time::Duration;
 
 use timely::WorkerConfig;
 use timely::communication::Config as Communication;
 use timely::worker::Worker;
 
-use crate::cluster;
+use crate::cluster::{self, Links};
 use crate::connect::Topics;
 use crate::durable::{Checkpoints, Durable, LateWaker, replay, take_over};
 use crate::error::{Error, Kind, Result};
@@ -63,18 +62,24 @@ where
     }
     // Worker 0 keeps the log of bindings; its process finds out from where the job goes on.
     let mut durable = if config.process == 0 { prepare(&config, &*topics)? } else { None };
-    let (builders, guard): (_, Box<dyn Any + Send>) = if config.hosts.len() > 1 {
+    let (mut links, mut guard) = (None, None);
+    let builders = if config.hosts.len() > 1 {
         let plan = durable.as_ref().map(|(durable, _)| serde_json::to_vec(&durable.plan));
         let plan = plan.transpose().map_err(|error| Error::new(Kind::Internal, error.to_string()))?;
-        let (builders, guard, plan) = cluster::connect(&config, plan)?;
+        let mut connected = cluster::connect(&config, plan)?;
         if config.process > 0 {
-            durable = follow(&config, plan)?;
+            let followed = follow(&config, connected.said.take());
+            durable = followed.inspect_err(|error| connected.links.farewell(&error.to_string()))?;
         }
-        (builders, Box::new(guard))
+        links = Some(connected.links.clone());
+        let network = connected.network(&config)?;
+        guard = Some(network.1);
+        network.0
     } else {
-        Communication::Process(config.workers).try_build().map_err(|error| {
+        let process = Communication::Process(config.workers).try_build().map_err(|error| {
             Error::new(Kind::Internal, format!("the workers could not be set up: {error}"))
-        })?
+        })?;
+        process.0
     };
     let mut worker_config = WorkerConfig::default();
     let effort = differential_dataflow::Config::default().idle_merge_effort(Some(1_000));
@@ -87,22 +92,31 @@ where
     let (durable, storing) = durable.unzip();
     let shared = Arc::new(Shared::new(config, topics, durable));
     let views = Arc::new(Views::default());
-    let of_workers = shared.clone();
+    if let Some(links) = &links {
+        let shared = Arc::downgrade(&shared);
+        links.watch(move |error| {
+            if let Some(shared) = shared.upgrade() {
+                shared.fail(error);
+            }
+        });
+    }
+    let (of_workers, of_links) = (shared.clone(), links.clone());
     // The guard of the network's threads stays here: dropping it panics if a peer was lost.
     let workers = timely::execute::execute_from(builders, Box::new(()), worker_config, move |worker| {
-        work(worker, &program, &of_workers, &views);
+        work(worker, &program, &of_workers, &views, of_links.as_ref());
     })
     .map_err(|error| Error::new(Kind::Internal, format!("the workers could not be started: {error}")))?;
     for joined in workers.join() {
-        if let Err(panic) = joined {
-            shared.fail(panicked(&shared, &panic));
+        if joined.is_err() {
+            shared.fail(panicked("it ended"));
         }
     }
-    if shared.failed() && shared.config.hosts.len() > 1 {
-        // Peers may hold their ends open; the network's threads end with the process.
-        std::mem::forget(guard);
-    } else if catch_unwind(AssertUnwindSafe(|| drop(guard))).is_err() {
-        shared.fail(panicked(&shared, "the network's threads ended"));
+    if let Some(links) = &links {
+        links.release(shared.failed());
+    }
+    // Waits until the other processes have ended as well.
+    if guard.is_some_and(|guard| !cluster::ended(guard)) {
+        shared.fail(panicked("the network's threads ended"));
     }
     let error = shared.take_error();
     let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
@@ -182,7 +196,7 @@ fn follow(config: &JobConfig, plan: Option<Vec<u8>>) -> Result<Option<(Durable, 
 }
 
 /// One worker: builds the dataflow, steps it until it is complete or the job has failed.
-fn work<F>(worker: &mut Worker, program: &F, shared: &Arc<Shared>, views: &Arc<Views>)
+fn work<F>(worker: &mut Worker, program: &F, shared: &Arc<Shared>, views: &Arc<Views>, links: Option<&Links>)
 where
     F: for<'s> Fn(&mut Flow<'s>) + Send + Sync + 'static,
 {
@@ -219,9 +233,12 @@ where
     if let Err(panic) = outcome {
         let text = panic.downcast_ref::<String>().cloned();
         let text = text.or_else(|| panic.downcast_ref::<&str>().map(|&text| text.to_owned()));
-        shared.fail(panicked(shared, &text.unwrap_or_default()));
+        shared.fail(panicked(&text.unwrap_or_default()));
     }
     if shared.failed() {
+        if let Some(links) = links {
+            links.farewell(&shared.why());
+        }
         // What is still on its way goes with the dataflow. A panic in an operator may leave it unfit to be dropped.
         let _ = catch_unwind(AssertUnwindSafe(|| {
             for dataflow in worker.installed_dataflows() {
@@ -234,8 +251,6 @@ where
 thread_local! {
     static PANIC: RefCell<Option<String>> = const { RefCell::new(None) };
 }
-/// What was said by the first panic of a network thread, with the number of the process at its other end.
-static LOST: Mutex<Option<usize>> = Mutex::new(None);
 
 /// Keeps the panics of worker and network threads off the screen: they become errors.
 fn catch_panics() {
@@ -252,28 +267,13 @@ fn catch_panics() {
                     info.location().map(|at| format!(" at {}:{}", at.file(), at.line())).unwrap_or_default();
                 let text = info.payload_as_str().unwrap_or("a panic");
                 PANIC.with_borrow_mut(|slot| *slot = Some(format!("{text}{place}")));
-            } else if let Some(process) = role.rsplit('-').next().and_then(|number| number.parse().ok()) {
-                LOST.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(process);
             }
         }));
     });
 }
 
-fn panicked(shared: &Shared, fallback: &str) -> Error {
-    let hosts = &shared.config.hosts;
-    let lost = *LOST.lock().unwrap_or_else(PoisonError::into_inner);
+fn panicked(fallback: &str) -> Error {
     let said = PANIC.with_borrow_mut(Option::take).unwrap_or_else(|| fallback.to_owned());
-    if hosts.len() > 1 && (lost.is_some() || said.contains("timely_communication")) {
-        let whom = lost.and_then(|process| Some((process, hosts.get(process)?)));
-        let whom =
-            whom.map_or("a process".to_owned(), |(process, host)| format!("process {process} ({host})"));
-        return Error::new(
-            Kind::Unavailable,
-            format!(
-                "the connection to {whom} of this job was lost: it has ended or cannot be reached. Start all processes again"
-            ),
-        );
-    }
     Error::new(
         Kind::Internal,
         format!("a worker panicked: {said}. This is a defect in the program's closures or in nekton"),

@@ -138,7 +138,6 @@ where
     let (bounds_output, bounds) = builder.new_output::<Vec<Bound>>();
     let mut bounds_output = OutputBuilder::from(bounds_output);
 
-    pace.source_begins();
     let name = name.to_owned();
     let durable = shared.keeps().is_some();
     let (pace, shared) = (pace.clone(), shared.clone());
@@ -163,13 +162,18 @@ where
                 feed.arrived(arrived);
             }
             let Some(held) = capabilities.as_mut() else { return unfinished };
-            if shared.config.stop.requested() || shared.failed() {
-                capabilities = None;
-                pace.source_ends();
+            if shared.failed() {
+                // Its time stays open: to other processes, one of which only a part was read must not look closed.
                 return unfinished;
             }
             let scripted = feed.next_time();
             let replays = scripted.is_some() && feed.replays();
+            // What is bound is read again even so: a checkpoint contains it as soon as it is of a later time.
+            if shared.config.stop.requested() && !replays {
+                capabilities = None;
+                pace.wake();
+                return unfinished;
+            }
             if let Some((until, only_bound)) = until {
                 over |= scripted.map_or(only_bound || pace.present() > until, |time| time > until);
                 if over {
@@ -180,7 +184,7 @@ where
                     }
                     if pace.arrived().is_none_or(|arrived| arrived > until) {
                         capabilities = None;
-                        pace.source_ends();
+                        pace.wake();
                     }
                     return unfinished;
                 }
@@ -214,8 +218,6 @@ where
                 Ok(polled) => polled,
                 Err(error) => {
                     shared.fail(error);
-                    capabilities = None;
-                    pace.source_ends();
                     return false;
                 }
             };
@@ -263,7 +265,7 @@ where
                 }
                 Polled::End => {
                     capabilities = None;
-                    pace.source_ends();
+                    pace.wake();
                 }
                 Polled::More => activator.activate(),
                 // Nobody wakes a source when the hold is lifted.

@@ -1,6 +1,7 @@
-//! What tests on a real broker share.
+//! What tests share.
 #![allow(dead_code)]
 
 pub mod broker;
+pub mod processes;
 pub mod sums;
 pub mod topics;

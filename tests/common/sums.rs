@@ -1,13 +1,16 @@
-//! A job that keeps sums of readings, in a process of its own, and what it reads.
+//! A job whose outputs tell whether each event was applied exactly once, and what they must say in the end.
 
+use std::collections::BTreeMap;
 use std::fs::OpenOptions;
 use std::io::Write;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use nekton::changes;
 use nekton::prelude::*;
+use serde_json::Value;
 
 #[derive(Clone, Serialize, Deserialize)]
 pub struct Reading {
@@ -18,11 +21,17 @@ pub struct Reading {
 
 #[derive(Default, Serialize, Deserialize)]
 pub struct Sensor {
-    pub depot: u64,
-    pub count: i64,
-    pub sum: i64,
+    depot: u64,
+    count: i64,
+    sum: i64,
     /// How often its timer has fired.
-    pub fired: i64,
+    fired: i64,
+}
+
+/// After how many milliseconds timers are due.
+fn timer() -> u64 {
+    static TIMER: OnceLock<u64> = OnceLock::new();
+    *TIMER.get_or_init(|| std::env::var("NEKTON_TEST_TIMER").map_or(7, |timer| timer.parse().unwrap()))
 }
 
 impl Agent for Sensor {
@@ -38,7 +47,7 @@ impl Agent for Sensor {
         self.count += 1;
         self.sum += reading.value;
         if self.count % 3 == 0 {
-            context.set_timer(context.time() + 7);
+            context.set_timer(context.time() + timer());
         }
     }
     fn on_timer(&mut self, _context: &mut Context<'_, Self>) {
@@ -50,7 +59,8 @@ impl Agent for Sensor {
     }
 }
 
-/// The job, with the flags that [`start`] has put into the environment. Called by a test named `program`.
+/// The job, in a process of its own: a test program calls itself, through an ignored test named `program`. Its
+/// flags are in the environment.
 pub fn program() {
     #[derive(clap::Parser)]
     struct Bare {
@@ -69,22 +79,41 @@ pub fn program() {
     });
     if let Err(error) = outcome {
         eprintln!("{error}");
-        std::process::exit(1);
+        std::process::exit(error.exit_code());
     }
 }
 
 pub fn start(flags: &str) -> Child {
+    command(flags).spawn().unwrap()
+}
+
+/// The command that [`start`] starts.
+pub fn command(flags: &str) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["--exact", "program", "--ignored", "--nocapture"]);
     command.env("NEKTON_TEST_FLAGS", flags).stdout(Stdio::null()).stderr(Stdio::inherit());
-    command.spawn().unwrap()
+    command
 }
 
 /// Runs the job to its end.
 pub fn ended(flags: &str) -> Output {
-    let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args(["--exact", "program", "--ignored", "--nocapture"]);
-    command.env("NEKTON_TEST_FLAGS", flags).output().unwrap()
+    command(flags).stdout(Stdio::piped()).stderr(Stdio::piped()).output().unwrap()
+}
+
+/// The messages of a topic in files, and progress marks.
+pub fn marked_lines(path: &Path) -> Vec<Value> {
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}"))).collect()
+}
+
+/// The time that a progress mark closes.
+pub fn mark(line: &Value) -> Option<u64> {
+    line.get("nekton.closed")?.as_u64()
+}
+
+/// The messages of a topic in files.
+pub fn lines(path: &Path) -> Vec<Value> {
+    marked_lines(path).into_iter().filter(|line| mark(line).is_none()).collect()
 }
 
 /// A source of numbers that is the same everywhere.
@@ -124,4 +153,78 @@ pub fn append(folder: &Path, partition: u64, random: &mut Random, written: &mut 
     file.write_all(&text.as_bytes()[..cut]).unwrap();
     std::thread::sleep(Duration::from_micros(random.below(2_000)));
     file.write_all(&text.as_bytes()[cut..]).unwrap();
+}
+
+/// What all outputs must say in the end, and about one another at every time.
+pub fn check(messages: impl Fn(&str) -> Vec<Value>, written: &[Vec<Reading>; 2]) {
+    // Every event once, in the order of its partition.
+    let key = |value: &Value| (value["sensor"].as_u64().unwrap(), value["value"].as_i64().unwrap());
+    let echo: Vec<_> = messages("echo").iter().map(key).collect();
+    for (partition, written) in written.iter().enumerate() {
+        let read: Vec<_> = echo.iter().filter(|(sensor, _)| sensor % 2 == partition as u64).collect();
+        let expected: Vec<_> = written.iter().map(|r| (r.sensor, r.value)).collect();
+        let expected: Vec<_> = expected.iter().collect();
+        let first = read.iter().zip(&expected).position(|(read, expected)| read != expected);
+        assert_eq!((first, read.len()), (None, expected.len()), "partition {partition}: every event once");
+    }
+
+    // Both collections, time by time.
+    let mut updates: BTreeMap<u64, (Vec<Value>, Vec<Value>)> = BTreeMap::new();
+    let mut last = 0;
+    for line in messages("sums") {
+        let time = line["time"].as_u64().unwrap();
+        assert!(time >= last, "times never go back: {line}");
+        last = time;
+        updates.entry(time).or_default().0.push(line);
+    }
+    last = 0;
+    for line in messages("by-depot") {
+        let time = line["time"].as_u64().unwrap();
+        assert!(time >= last, "times never go back: {line}");
+        last = time;
+        updates.entry(time).or_default().1.push(line);
+    }
+    let mut sums: BTreeMap<String, (u64, i64, i64)> = BTreeMap::new();
+    let mut by_depot: BTreeMap<String, i64> = BTreeMap::new();
+    for (time, (sensors, depots)) in updates {
+        for line in sensors {
+            let view = |of: &Value| Some((of[0].as_u64()?, of[1].as_i64()?, of[2].as_i64()?));
+            let (before, after) = (view(&line["before"]), view(&line["after"]));
+            assert_ne!(before, after, "only what changed: {line}");
+            assert_eq!(
+                sums.insert(line["key"].to_string(), after.unwrap()),
+                before,
+                "chains are unbroken: {line}"
+            );
+        }
+        for line in depots {
+            let key = line["key"].to_string();
+            assert_eq!(by_depot.remove(&key), line["before"].as_i64(), "chains are unbroken: {line}");
+            if let Some(after) = line["after"].as_i64() {
+                by_depot.insert(key, after);
+            }
+        }
+        let mut expected: BTreeMap<String, i64> = BTreeMap::new();
+        for (depot, _, sum) in sums.values() {
+            *expected.entry(depot.to_string()).or_default() += sum;
+        }
+        expected.retain(|_, sum| *sum != 0);
+        assert_eq!(by_depot, expected, "the outputs agree at time {time}");
+    }
+    let mut naive: BTreeMap<u64, Sensor> = BTreeMap::new();
+    for reading in written.iter().flatten() {
+        let sensor = naive.entry(reading.sensor).or_default();
+        (sensor.depot, sensor.count, sensor.sum) =
+            (reading.depot, sensor.count + 1, sensor.sum + reading.value);
+    }
+    for (sensor, of) in &naive {
+        let (depot, count, sum) = sums[&sensor.to_string()];
+        assert_eq!((depot, count), (of.depot, of.count), "sensor {sensor}");
+        // Two rounds of three may share a timer.
+        let fired = (sum - of.sum) / 1_000;
+        assert!(
+            (sum - of.sum) % 1_000 == 0 && fired <= of.count / 3 && (of.count < 3 || fired >= 1),
+            "sensor {sensor}: {sum}"
+        );
+    }
 }

@@ -21,33 +21,32 @@ pub(super) struct FileSink {
 
 impl FileSink {
     pub(super) fn open(folder: &Path, _settings: &FileSettings, sink: &SinkSettings) -> Result<Self> {
-        create(folder, sink.partitions.max(1))
+        std::fs::create_dir_all(folder)
             .map_err(|error| Error::io(format!("creating the topic folder {}", folder.display()), &error))?;
-        // Those that a sink writes: what else is there may be read, and is nobody's to append to.
-        let written = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "jsonl");
-        let existing = partitions(folder)?.iter().filter(|path| written(path)).count() as PartitionId;
-        let partitions = if existing > 0 { existing } else { sink.partitions.max(1) };
+        let partitions = settle(folder, sink.partitions.max(1))
+            .map_err(|error| error.context(format!("the topic {}", folder.display())))?;
         Ok(FileSink { folder: folder.to_owned(), envelope: sink.envelope, partitions })
     }
 }
 
-/// Creates a topic's folder, if there is none, with all of its partitions at once: whoever reads it sees how many there are.
-fn create(folder: &Path, partitions: PartitionId) -> std::io::Result<()> {
-    if folder.is_dir() {
-        return Ok(());
+/// How many partitions a topic has: all processes of a job must see the same number, so a new one gets `wanted` of them
+/// at once.
+fn settle(folder: &Path, wanted: PartitionId) -> Result<PartitionId> {
+    let failed = |what: &'static str| move |error: std::io::Error| Error::io(what, &error);
+    let lock = OpenOptions::new().create(true).truncate(false).write(true).open(folder.join(".lock"));
+    let lock = lock.map_err(failed("creating its lock"))?;
+    lock.lock().map_err(failed("taking its lock"))?;
+    // Those that a sink writes: what else is there may be read, and is nobody's to append to.
+    let written = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "jsonl");
+    let existing = partitions(folder)?.iter().filter(|path| written(path)).count() as PartitionId;
+    if existing > 0 {
+        return Ok(existing);
     }
-    let name = folder.file_name().unwrap_or_default().to_string_lossy();
-    let beside = folder.with_file_name(format!(".{name}.{}.part", std::process::id()));
-    std::fs::create_dir_all(&beside)?;
-    for partition in 0..partitions {
-        File::create(beside.join(format!("{partition}.jsonl")))?;
+    for partition in 0..wanted {
+        let path = folder.join(format!("{partition}.jsonl"));
+        OpenOptions::new().append(true).create(true).open(path).map_err(failed("creating a partition"))?;
     }
-    let renamed = std::fs::rename(&beside, folder);
-    if renamed.is_err() {
-        std::fs::remove_dir_all(&beside)?;
-    }
-    // Another process of the job may have been quicker.
-    if folder.is_dir() { Ok(()) } else { renamed }
+    Ok(wanted)
 }
 
 impl Sink for FileSink {

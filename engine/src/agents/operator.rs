@@ -103,6 +103,12 @@ impl<A: Agent> Root<A> {
         true
     }
 
+    /// Forgets the timers that are not due in this run; a checkpoint keeps them.
+    fn forget_timers(&mut self, machine: &Machine) {
+        self.copy_on(Duration::MAX, machine);
+        self.timers.clear();
+    }
+
     /// Applies events whose keys are all in `segment`.
     fn apply(&mut self, time: Time, segment: usize, events: &[(A::Key, A::Event)]) {
         if self.agencies[segment].untouched() && !events.is_empty() {
@@ -310,14 +316,23 @@ pub(crate) fn root<'s, A: Agent>(
                         root.snapshot = Some(Snapshot::new(time, capability, &mut root.dirty));
                     }
                 };
-            if ended && (shared.config.stop.requested() || shared.until().is_some() || shared.failed()) {
-                // Stopped, not ended: timers in the future are not due.
-                root.timers.clear();
-            }
+            // Stopped, not ended: timers in the future are not due. Those before what has been read, or before what a
+            // checkpoint is to contain, are.
+            let stopped = shared.config.stop.requested() || shared.until().is_some();
+            let due_before = (ended && stopped).then(|| {
+                let read = pending.last_key_value().map_or(0, |(time, _)| time + 1);
+                read.max(asked.back().map_or(0, |(time, _)| *time))
+            });
             // After the end of all inputs, the timers fire that are pending then; what they set beyond the
             // last of these does not, or an agent that always sets its next timer would never end.
             let mut last_timer = None;
             loop {
+                if pending.is_empty()
+                    && due_before.is_some_and(|before| root.timers.earliest().is_none_or(|due| due >= before))
+                {
+                    begin(&mut root, &mut storing, &mut asked, None);
+                    root.forget_timers(&shared.machine);
+                }
                 if ended && pending.is_empty() && last_timer.is_none() {
                     last_timer = root.timers.latest();
                 }
@@ -327,7 +342,8 @@ pub(crate) fn root<'s, A: Agent>(
                 };
                 begin(&mut root, &mut storing, &mut asked, Some(time));
                 if last_timer.is_some_and(|last| time > last) {
-                    root.timers.clear();
+                    begin(&mut root, &mut storing, &mut asked, None);
+                    root.forget_timers(&shared.machine);
                     break;
                 }
                 let Pending { capabilities, mut parcels } =

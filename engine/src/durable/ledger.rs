@@ -84,7 +84,7 @@ pub(crate) fn ledger<'s>(
         }));
     }
     pace.add_source(scope.activator_for(address));
-    let (shared_, reads) = (shared.clone(), reads.clone());
+    let (shared_, reads, pace_) = (shared.clone(), reads.clone(), pace.clone());
     builder.build(move |_capabilities| {
         let _output = output;
         let mut pending: BTreeMap<Time, (Capability<Time>, Vec<Bound>)> = BTreeMap::new();
@@ -107,6 +107,8 @@ pub(crate) fn ledger<'s>(
                         break;
                     }
                     let (capability, bounds) = entry.remove();
+                    // The next checkpoint is of a later time.
+                    pace_.follow(time + 1);
                     let binding = Binding { time, bounds: folded(bounds) };
                     let bytes = serde_json::to_vec(&binding)
                         .map_err(|e| Error::new(Kind::Internal, e.to_string()))?;

@@ -56,7 +56,8 @@ pub(crate) fn marks<'s>(
                 capability = None;
                 return;
             }
-            let ending = shared.config.stop.requested() || pace.sources_ended();
+            // When all sources of all workers have ended, and what they read is bound, the last one contains it all.
+            let ending = pace.unbound().is_none();
             if pace.filling() {
                 // The step's end wakes this again.
                 return;

@@ -1,8 +1,10 @@
-//! The `nekton` command: a sandbox with a real Pulsar, new programs, and a look into topics. Programs are binaries of
+//! The `nekton` command: a sandbox with a real Pulsar, new programs, a job's processes, and a look into topics. Programs are binaries of
 //! their own; it never contains any.
 
 mod bell;
 mod display;
+#[cfg(unix)]
+mod launch;
 mod new;
 mod publish;
 mod sandbox;
@@ -27,6 +29,9 @@ enum What {
     Sandbox(sandbox::Command),
     /// Write a small program that compiles, runs and has a test
     New(new::Command),
+    /// Run a program in several processes on this machine, and again when it dies
+    #[cfg(unix)]
+    Launch(launch::Command),
     /// Look into topics and write to them
     #[command(subcommand)]
     Topics(Topics),
@@ -44,6 +49,8 @@ fn main() -> ExitCode {
     let outcome = match Command::parse().what {
         What::Sandbox(command) => sandbox::run(command),
         What::New(command) => new::run(&command),
+        #[cfg(unix)]
+        What::Launch(command) => launch::run(&command),
         What::Topics(Topics::Tail(command)) => tail::run(&command),
         What::Topics(Topics::Publish(command)) => publish::run(command),
     };
