@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex, Once, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use timely::WorkerConfig;
 use timely::communication::Config as Communication;
@@ -14,10 +14,11 @@ use timely::worker::Worker;
 
 use crate::cluster;
 use crate::connect::Topics;
-use crate::durable::{Checkpoints, Durable, Io, LateWaker, replay, take_over};
+use crate::durable::{Checkpoints, Durable, LateWaker, replay, take_over};
 use crate::error::{Error, Kind, Result};
 use crate::flow::{Flow, Views};
 use crate::job::{JobConfig, Shared, Summary};
+use crate::machine::{Io, Machine};
 use crate::pace::Pace;
 use crate::time::Time;
 
@@ -55,7 +56,8 @@ where
     F: for<'s> Fn(&mut Flow<'s>) + Send + Sync + 'static,
 {
     catch_panics();
-    let started = Instant::now();
+    let machine = Machine::new(config.simulator.clone());
+    let started = machine.instant();
     if config.workers == 0 {
         return Err(Error::config("a job needs at least one worker: give --workers 1 or more"));
     }
@@ -78,6 +80,10 @@ where
     let effort = differential_dataflow::Config::default().idle_merge_effort(Some(1_000));
     differential_dataflow::configure(&mut worker_config, &effort);
 
+    if machine.is_simulated() && config.hosts.len() > 1 {
+        return Err(Error::config("a simulated job runs in one process"));
+    }
+    machine.expect(config.workers);
     let (durable, storing) = durable.unzip();
     let shared = Arc::new(Shared::new(config, topics, durable));
     let views = Arc::new(Views::default());
@@ -105,10 +111,11 @@ where
         dead_letters: count(&shared.counters.dead_letters),
         messages: count(&shared.counters.messages),
         epochs: count(&shared.counters.epochs),
-        elapsed: started.elapsed(),
+        elapsed: machine.instant().saturating_duration_since(started),
     };
     // What is on its way to the store must not come there when this job is over.
     drop(shared);
+    machine.finish();
     if let Some(stored) = storing
         && stored.recv_timeout(STORING) == Err(RecvTimeoutError::Timeout)
     {
@@ -124,14 +131,15 @@ fn prepare(config: &JobConfig, topics: &dyn Topics) -> Result<Option<(Durable, R
         return if needs { Err(Error::config("--from needs --checkpoints: from where?")) } else { Ok(None) };
     };
     if let Some(from) = config.replay_from {
-        let plan = replay::plan(&config.name, &*store, topics, from, config.until)?;
+        let machine = Machine::new(config.simulator.clone());
+        let plan = replay::plan(&config.name, &*store, topics, from, config.until, machine.now())?;
         tracing::info!(
             job = config.name,
             checkpoint = plan.restored(),
             until = plan.replay_until,
             "replaying"
         );
-        let (io, thread) = Io::new()?;
+        let (io, thread) = Io::new(&machine)?;
         let (job, kept) = (config.name.clone(), config.checkpoints_kept);
         let (log, log_waker) = (Mutex::default(), Arc::default());
         return Ok(Some((Durable { job, store, every, plan, log, log_waker, io, kept }, thread)));
@@ -149,7 +157,7 @@ fn prepare(config: &JobConfig, topics: &dyn Topics) -> Result<Option<(Durable, R
         let records = plan.bindings.len();
         tracing::info!(job = config.name, checkpoint = time, epochs = records, "going on");
     }
-    let (io, thread) = Io::new()?;
+    let (io, thread) = Io::new(&Machine::new(config.simulator.clone()))?;
     let (job, log, kept) = (config.name.clone(), Mutex::new(Some(log)), config.checkpoints_kept);
     Ok(Some((Durable { job, store, every, plan, log, log_waker, io, kept }, thread)))
 }
@@ -168,7 +176,7 @@ fn follow(config: &JobConfig, plan: Option<Vec<u8>>) -> Result<Option<(Durable, 
     let plan = serde_json::from_slice(&plan)
         .map_err(|error| Error::new(Kind::Internal, format!("process 0 has sent no plan: {error}")))?;
     let Checkpoints { store, every } = checkpoints;
-    let (io, thread) = Io::new()?;
+    let (io, thread) = Io::new(&Machine::new(config.simulator.clone()))?;
     let (job, log, kept) = (config.name.clone(), Mutex::new(None), config.checkpoints_kept);
     Ok(Some((Durable { job, store, every, plan, log, log_waker: Arc::default(), io, kept }, thread)))
 }
@@ -179,6 +187,7 @@ where
     F: for<'s> Fn(&mut Flow<'s>) + Send + Sync + 'static,
 {
     let local = worker.index() % shared.config.workers;
+    let turn = shared.machine.enter(local);
     let outcome = catch_unwind(AssertUnwindSafe(|| {
         let pace = Pace::new(shared.clone());
         worker.dataflow::<Time, _, _>(|scope| {
@@ -192,8 +201,19 @@ where
         {
             shared.fail(error);
         }
-        while !shared.failed() && worker.step_or_park(None) {
-            pace.after_step();
+        match &turn {
+            None => {
+                while !shared.failed() && worker.step_or_park(None) {
+                    pace.after_step();
+                }
+            }
+            Some(turn) => {
+                while !shared.failed() && worker.step() {
+                    pace.after_step();
+                    turn.pass();
+                    pace.ring();
+                }
+            }
         }
     }));
     if let Err(panic) = outcome {

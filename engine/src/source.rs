@@ -16,7 +16,7 @@ use crate::error::Result;
 use crate::events::Block;
 use crate::job::Shared;
 use crate::pace::{Pace, Quantum};
-use crate::time::{Time, now};
+use crate::time::Time;
 
 /// How often a source at its end looks whether something is still being published.
 const HOLD_CHECK: Duration = Duration::from_millis(20);
@@ -184,10 +184,12 @@ where
                     }
                     return unfinished;
                 }
-                if alarm.is_none_or(|alarm| alarm <= Instant::now()) {
-                    let wait = Duration::from_millis(until.saturating_sub(now()) + 1).min(LONGEST_WAIT);
-                    alarm = Some(Instant::now() + wait);
-                    activator.activate_after(wait);
+                let instant = shared.machine.instant();
+                if alarm.is_none_or(|alarm| alarm <= instant) {
+                    let left = until.saturating_sub(shared.machine.now()).saturating_add(1);
+                    let wait = Duration::from_millis(left).min(LONGEST_WAIT);
+                    alarm = Some(instant + wait);
+                    pace.wake_after(&activator, wait);
                 }
             }
             if replays && !pace.may_replay() {
@@ -203,7 +205,7 @@ where
                 (Some(time), _) | (None, Ok(time)) => time,
                 (None, Err(wait)) => {
                     if let Some(wait) = wait {
-                        activator.activate_after(wait);
+                        pace.wake_after(&activator, wait);
                     }
                     return unfinished;
                 }
@@ -217,7 +219,7 @@ where
                     return false;
                 }
             };
-            quantum.adapt(polled == Polled::More);
+            quantum.adapt(polled == Polled::More, shared.machine.instant());
             if !(reading.blocks.is_empty() && reading.dead_letters.is_empty()) {
                 feed.stamped(time);
                 for capability in held.iter_mut() {
@@ -265,7 +267,7 @@ where
                 }
                 Polled::More => activator.activate(),
                 // Nobody wakes a source when the hold is lifted.
-                Polled::Idle if shared.held_open() => activator.activate_after(HOLD_CHECK),
+                Polled::Idle if shared.held_open() => pace.wake_after(&activator, HOLD_CHECK),
                 Polled::Idle => {}
             }
             // A feed that brings its own times closes each with its reading.

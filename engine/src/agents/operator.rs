@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use differential_dataflow::{AsCollection, VecCollection};
 use serde::{Deserialize, Serialize};
@@ -25,6 +25,7 @@ use crate::durable::snapshot::{Snapshot, Storing, encode, restore};
 use crate::events::{Block, Event, Events, Order};
 use crate::hash::{SEGMENTS, Segment, fixed_hash};
 use crate::job::Shared;
+use crate::machine::Machine;
 use crate::pace::{Pace, first};
 use crate::time::Time;
 
@@ -91,10 +92,10 @@ impl<A: Agent> Root<A> {
     }
 
     /// Copies further segments for about as long as `slice`; whether that was the last of them.
-    fn copy_on(&mut self, slice: Duration) -> bool {
-        let begun = Instant::now();
+    fn copy_on(&mut self, slice: Duration, machine: &Machine) -> bool {
+        let begun = machine.instant();
         while let Some(segment) = self.snapshot.as_mut().and_then(Snapshot::next) {
-            if begun.elapsed() > slice {
+            if machine.instant().saturating_duration_since(begun) > slice {
                 return false;
             }
             self.copy(segment);
@@ -302,7 +303,7 @@ pub(crate) fn root<'s, A: Agent>(
                         && asked.front().is_some_and(|(time, _)| before.is_none_or(|before| *time <= before))
                         && let Some((time, capability)) = asked.pop_front()
                     {
-                        root.copy_on(Duration::MAX);
+                        root.copy_on(Duration::MAX, &shared.machine);
                         if let Some(snapshot) = root.snapshot.take() {
                             storing.store(snapshot, &name, at.0, durable, stored.clone());
                         }
@@ -374,7 +375,7 @@ pub(crate) fn root<'s, A: Agent>(
             if let Some(durable) = &durable
                 && root.snapshot.is_some()
             {
-                if root.copy_on(SLICE) {
+                if root.copy_on(SLICE, &shared.machine) {
                     if let Some(snapshot) = root.snapshot.take() {
                         storing.store(snapshot, &name, at.0, durable, stored.clone());
                     }

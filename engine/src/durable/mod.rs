@@ -21,7 +21,6 @@ pub(crate) mod replay;
 pub(crate) mod snapshot;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -30,6 +29,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::connect::{Log, PartitionId, Position, Store};
 use crate::error::{Error, Kind, Result};
+use crate::machine::Io;
 use crate::time::Time;
 
 /// Where checkpoints are kept, and how often they are taken.
@@ -50,9 +50,6 @@ impl std::fmt::Debug for Checkpoints {
     }
 }
 
-/// So many manifests are kept in any case. A run that was taken over, and does not know yet, finds the number taken that
-/// it would store next.
-pub(crate) const LEAST_KEPT: usize = 3;
 /// The version of what is stored.
 const VERSION: u32 = 1;
 
@@ -123,19 +120,14 @@ impl Kept {
     }
 }
 
-/// Takes out of `kept`, which is in order, what is not kept any more. What stays: the newest manifest of each of the last
-/// `checkpoints` times, since a run that begins stores the one it found anew; and the last few in any case.
+/// Takes out of `kept`, which is in order, what is not kept any more. What stays: the newest manifest, and that of each of
+/// the last `checkpoints` times, since a run that begins stores the one it found anew.
 pub(crate) fn drop_old(kept: &mut Vec<Kept>, checkpoints: usize) -> Vec<Kept> {
     let mut times = BTreeSet::new();
-    let last = kept.len().saturating_sub(LEAST_KEPT);
-    let mut keep: Vec<bool> = (0..kept.len()).map(|index| index >= last).collect();
-    for (index, of) in kept.iter().enumerate().rev() {
-        if times.len() < checkpoints.max(1)
-            && let Some(time) = of.time
-            && times.insert(time)
-        {
-            keep[index] = true;
-        }
+    let mut keep = vec![false; kept.len()];
+    keep.last_mut().into_iter().for_each(|newest| *newest = true);
+    for (of, keep) in kept.iter().zip(&mut keep).rev() {
+        *keep |= times.len() < checkpoints && of.time.is_some_and(|time| times.insert(time));
     }
     let mut keep = keep.into_iter();
     kept.extract_if(.., |_| keep.next() == Some(false)).collect()
@@ -196,6 +188,13 @@ pub(crate) struct Durable {
     pub(crate) kept: usize,
 }
 
+impl Durable {
+    /// Whether a run that came later has taken the job over.
+    fn is_taken_over(&self) -> Result<bool> {
+        Ok(numbers(&self.job, &*self.store)?.last().is_some_and(|&newest| newest > self.plan.number))
+    }
+}
+
 /// A waker for somebody who is built later.
 #[derive(Default)]
 pub(crate) struct LateWaker(Mutex<Option<crate::connect::Waker>>);
@@ -212,31 +211,28 @@ impl LateWaker {
     }
 }
 
-/// A thread that waits for the store, so that no worker does.
-pub(crate) struct Io(Sender<Box<dyn FnOnce() + Send>>);
-
-impl Io {
-    /// Starts it. The receiver is told when it has ended: when nobody can ask it any more, and all is done.
-    pub(crate) fn new() -> Result<(Self, Receiver<()>)> {
-        let (sender, work) = channel::<Box<dyn FnOnce() + Send>>();
-        let (end, ended) = channel();
-        std::thread::Builder::new()
-            .name("checkpoints".to_owned())
-            .spawn(move || {
-                work.into_iter().for_each(|work| work());
-                let _ = end.send(());
-            })
-            .map_err(|error| Error::io("starting a thread", &error))?;
-        Ok((Io(sender), ended))
-    }
-    pub(crate) fn run(&self, work: impl FnOnce() + Send + 'static) {
-        // It ends only after all who could ask it.
-        let _ = self.0.send(Box::new(work));
-    }
-}
-
 fn manifest_name(job: &str, number: u64) -> String {
     format!("{job}/manifests/{number:016}")
+}
+
+/// The numbers of the manifests that are there, in order.
+pub(crate) fn numbers(job: &str, store: &dyn Store) -> Result<Vec<u64>> {
+    let names = store.list(&format!("{job}/manifests/"))?;
+    let mut numbers: Vec<u64> =
+        names.iter().filter_map(|name| name.rsplit('/').next()?.parse().ok()).collect();
+    numbers.sort_unstable();
+    Ok(numbers)
+}
+
+/// The name of a part's object. The number of a run's first manifest tells the runs of a job apart.
+fn part_name(job: &str, time: Time, run: u64, worker: usize, root: &str) -> String {
+    let plain = |c: char| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '_' };
+    format!("{job}/parts/{time:016}-{run}-{worker}-{}", root.chars().map(plain).collect::<String>())
+}
+
+/// The run that has stored a part.
+fn run_of(part: &str) -> Option<u64> {
+    part.rsplit('/').next()?.split('-').nth(1)?.parse().ok()
 }
 
 /// Finds out from where to go on, and takes the job over from a run that may still be there: that one can
@@ -266,7 +262,7 @@ pub(crate) fn take_over(job: &str, checkpoints: usize, store: &dyn Store, log: &
     }
     kept.push(Kept::new(number, manifest.as_ref()));
     drop_old(&mut kept, checkpoints);
-    tidy(job, store, &kept, &numbers);
+    tidy(job, store, number, &kept, &numbers);
     let since = manifest.as_ref().map_or(0, |manifest| manifest.time);
     let mut bindings = parse(job, &bindings)?;
     let oldest = oldest(&kept).unwrap_or(0);
@@ -275,15 +271,6 @@ pub(crate) fn take_over(job: &str, checkpoints: usize, store: &dyn Store, log: &
     let logged = bindings[obsolete..].iter().map(|binding| binding.time).collect();
     bindings.retain(|binding| binding.time >= since);
     Ok(Plan { number, manifest, kept, bindings, logged, replay_until: None })
-}
-
-/// The numbers of the manifests in a store, in order.
-pub(crate) fn numbers(job: &str, store: &dyn Store) -> Result<Vec<u64>> {
-    let names = store.list(&format!("{job}/manifests/"))?;
-    let mut numbers: Vec<u64> =
-        names.iter().filter_map(|name| name.rsplit('/').next()?.parse().ok()).collect();
-    numbers.sort_unstable();
-    Ok(numbers)
 }
 
 /// Reads the records of a log.
@@ -310,12 +297,14 @@ fn read_manifest(job: &str, number: u64, store: &dyn Store) -> Result<Option<Man
 }
 
 /// Deletes what earlier runs have left: manifests that are not kept, and parts that none of those kept names.
-fn tidy(job: &str, store: &dyn Store, kept: &[Kept], numbers: &[u64]) {
+fn tidy(job: &str, store: &dyn Store, number: u64, kept: &[Kept], numbers: &[u64]) {
     let needed: BTreeSet<&String> = kept.iter().flat_map(|kept| &kept.objects).collect();
     let old = numbers.iter().filter(|number| kept.iter().all(|kept| kept.number != **number));
     let old = old.map(|&number| manifest_name(job, number));
     let parts = store.list(&format!("{job}/parts/")).unwrap_or_default();
-    let orphans = parts.into_iter().filter(|part| !needed.contains(part));
+    // If yet another run has come meanwhile, its parts are none of this one's business.
+    let before = |part: &String| run_of(part).is_some_and(|run| run < number);
+    let orphans = parts.into_iter().filter(|part| before(part) && !needed.contains(part));
     for name in old.chain(orphans) {
         if let Err(error) = store.delete(&name) {
             tracing::warn!(%error, name, "an old checkpoint object was not deleted");

@@ -3,7 +3,7 @@
 
 use crate::connect::{Store, Topics};
 use crate::error::{Error, Kind, Result};
-use crate::time::{Time, now};
+use crate::time::Time;
 
 use super::{Manifest, Plan, damaged, manifest_name, numbers, parse, read_manifest};
 
@@ -20,13 +20,14 @@ pub enum Checkpoint {
     Time(Time),
 }
 
-/// Finds out what there is to replay.
+/// Finds out what there is to replay. `now` is the present time.
 pub(crate) fn plan(
     job: &str,
     store: &dyn Store,
     topics: &dyn Topics,
     from: Checkpoint,
     until: Option<Time>,
+    now: Time,
 ) -> Result<Plan> {
     let (number, manifest) = find(job, store, from)?;
     let begins = manifest.time;
@@ -43,7 +44,7 @@ pub(crate) fn plan(
     }
     let last = bindings.iter().map(|binding| binding.time).max();
     // What timers would do in the future, nobody has done yet.
-    let until = until.map_or(last, |until| Some(until.min(now()))).unwrap_or(begins).max(begins);
+    let until = until.map_or(last, |until| Some(until.min(now))).unwrap_or(begins).max(begins);
     bindings.retain(|binding| (begins..=until).contains(&binding.time));
     Ok(Plan { number, manifest: Some(manifest), bindings, replay_until: Some(until), ..Plan::default() })
 }

@@ -4,12 +4,11 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use bytes::Bytes;
 use serde::de::DeserializeOwned;
 use timely::dataflow::operators::Capability;
 
 use super::commit::Report;
-use super::{Durable, Manifest, Part, sealed, unsealed};
+use super::{Durable, Manifest, Part, part_name, sealed, taken_over, unsealed};
 use crate::agents::Agent;
 use crate::connect::Waker;
 use crate::error::{Error, Kind, Result};
@@ -87,9 +86,7 @@ impl Storing {
         if segments.is_empty() {
             *outcome.lock().unwrap_or_else(PoisonError::into_inner) = Some(Ok(()));
         } else {
-            // The number of the plan tells the runs of a job apart.
-            let number = durable.plan.number;
-            let object = format!("{}/parts/{time:016}-{number}-{worker}-{}", durable.job, plain(root));
+            let object = part_name(&durable.job, time, durable.plan.number, worker, root);
             part = Some(Part { object: object.clone(), segments });
             let (outcome, of) = (outcome.clone(), durable.clone());
             durable.io.run(move || {
@@ -111,12 +108,6 @@ impl Storing {
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
-}
-
-/// A name as a part of an object's.
-fn plain(name: &str) -> String {
-    let plain = name.chars().map(|c| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '_' });
-    plain.collect()
 }
 
 /// An agent as it is stored: its key, state and timer, with the names of fields.
@@ -147,7 +138,10 @@ pub(crate) fn restore<A: Agent>(
                 format!("the checkpoint object {} in {store} cannot be used: {why}", part.object),
             )
         };
-        let bytes: Bytes = durable.store.get(&part.object)?.ok_or_else(|| lost("it is gone"))?;
+        let Some(bytes) = durable.store.get(&part.object)? else {
+            // Whoever takes a job over deletes in time what only earlier runs have needed.
+            return Err(if durable.is_taken_over()? { taken_over(&durable.job) } else { lost("it is gone") });
+        };
         let mut content = unsealed(&bytes).ok_or_else(|| lost("its checksum is wrong"))?;
         while !content.is_empty() {
             let (head, rest) = content.split_first_chunk::<10>().ok_or_else(|| lost("it is too short"))?;

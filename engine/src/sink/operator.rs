@@ -215,7 +215,7 @@ pub(crate) fn sink<'s, D: ExchangeData>(
                     let next = frontier.into_iter().chain(unbound).min();
                     let closed = if ended { pace.last() } else { next.and_then(|next| next.checked_sub(1)) };
                     let new = partitions.iter().any(|partition| partition.marked < closed);
-                    if new && (ended || marks.due()) {
+                    if new && (ended || marks.due(&pace, shared.machine.instant())) {
                         for partition in partitions.iter_mut().filter(|partition| partition.marked < closed) {
                             closed.map_or(Ok(()), |closed| partition.writer.mark(closed))?;
                             partition.marked = closed;

@@ -31,11 +31,10 @@ impl Marks {
     }
 
     /// Whether marks that say something new may be written now; otherwise the sink is called again when they may.
-    pub(super) fn due(&mut self) -> bool {
-        let now = Instant::now();
+    pub(super) fn due(&mut self, pace: &Pace, now: Instant) -> bool {
         let wait = self.next.map_or(Duration::ZERO, |next| next.saturating_duration_since(now));
         if !wait.is_zero() {
-            self.activator.activate_after(wait);
+            pace.wake_after(&self.activator, wait);
             return false;
         }
         self.next = Some(now + self.every);
