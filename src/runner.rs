@@ -117,7 +117,7 @@ pub struct Runner {
         value_name = "N",
         default_value_t = 3,
         help_heading = "Durability",
-        value_parser = clap::value_parser!(u32).range(3..=100_000)
+        value_parser = clap::value_parser!(u32).range(1..=100_000)
     )]
     checkpoints_kept: u32,
     /// Replay what followed a checkpoint, to other topics, and end: earliest, latest, its number, or the newest one before a

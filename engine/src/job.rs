@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::cluster::Cluster;
 use crate::connect::{PartitionId, Position, Sink, SinkSettings, Source, Start, Topics, Waker};
 use crate::durable::replay::Checkpoint;
-use crate::durable::{Checkpoints, Durable, LEAST_KEPT};
+use crate::durable::{Checkpoints, Durable};
 use crate::error::{Error, Kind, Result};
 use crate::machine::Machine;
 use crate::simulator::Simulator;
@@ -81,9 +81,7 @@ pub struct JobConfig {
     pub stop: Stop,
     /// Where and how often state is made durable; `None`: a restart begins anew.
     pub checkpoints: Option<Checkpoints>,
-    /// A simulated machine to run on, for tests; `None`: this one.
-    pub simulator: Option<Simulator>,
-    /// How many checkpoints are kept, at least 3: from each, what follows can be replayed. Sources keep what the oldest one
+    /// How many checkpoints are kept, at least 1: from each, what follows can be replayed. Sources keep what the oldest one
     /// needs, and so does the log of bindings.
     pub checkpoints_kept: usize,
     /// Replays what follows a checkpoint of this job, up to [`JobConfig::until`] or as far as it has gone, with the same
@@ -94,6 +92,8 @@ pub struct JobConfig {
     /// How often output partitions are marked at most with the time up to which they are whole, so that a reader can
     /// put several of them together; `None`: never. See [`PartitionWriter::mark`](crate::connect::PartitionWriter::mark).
     pub progress_marks: Option<Duration>,
+    /// A simulated machine to run on, for tests; `None`: this one.
+    pub simulator: Option<Simulator>,
 }
 
 impl JobConfig {
@@ -113,11 +113,11 @@ impl JobConfig {
             view_limit: 1_000_000,
             stop: Stop::default(),
             checkpoints: None,
-            simulator: None,
-            checkpoints_kept: LEAST_KEPT,
+            checkpoints_kept: 3,
             replay_from: None,
             until: None,
             progress_marks: None,
+            simulator: None,
         }
     }
 }

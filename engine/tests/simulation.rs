@@ -223,7 +223,10 @@ fn a_segment_that_is_forgotten_is_noticed() {
 }
 #[test]
 fn outputs_that_are_written_again_are_noticed() {
-    is_noticed(Lie::OutputsForget, &["after number", "every event once", "the chain is broken"]);
+    is_noticed(
+        Lie::OutputsForget,
+        &["times go back", "after number", "every event once", "the chain is broken"],
+    );
 }
 #[test]
 fn runs_that_are_not_fenced_are_noticed() {

@@ -50,9 +50,6 @@ impl std::fmt::Debug for Checkpoints {
     }
 }
 
-/// So many manifests are kept in any case. A run that was taken over, and does not know yet, finds the number taken that
-/// it would store next.
-pub(crate) const LEAST_KEPT: usize = 3;
 /// The version of what is stored.
 const VERSION: u32 = 1;
 
@@ -123,19 +120,14 @@ impl Kept {
     }
 }
 
-/// Takes out of `kept`, which is in order, what is not kept any more. What stays: the newest manifest of each of the last
-/// `checkpoints` times, since a run that begins stores the one it found anew; and the last few in any case.
+/// Takes out of `kept`, which is in order, what is not kept any more. What stays: the newest manifest, and that of each of
+/// the last `checkpoints` times, since a run that begins stores the one it found anew.
 pub(crate) fn drop_old(kept: &mut Vec<Kept>, checkpoints: usize) -> Vec<Kept> {
     let mut times = BTreeSet::new();
-    let last = kept.len().saturating_sub(LEAST_KEPT);
-    let mut keep: Vec<bool> = (0..kept.len()).map(|index| index >= last).collect();
-    for (index, of) in kept.iter().enumerate().rev() {
-        if times.len() < checkpoints.max(1)
-            && let Some(time) = of.time
-            && times.insert(time)
-        {
-            keep[index] = true;
-        }
+    let mut keep = vec![false; kept.len()];
+    keep.last_mut().into_iter().for_each(|newest| *newest = true);
+    for (of, keep) in kept.iter().zip(&mut keep).rev() {
+        *keep |= times.len() < checkpoints && of.time.is_some_and(|time| times.insert(time));
     }
     let mut keep = keep.into_iter();
     kept.extract_if(.., |_| keep.next() == Some(false)).collect()
@@ -223,6 +215,15 @@ fn manifest_name(job: &str, number: u64) -> String {
     format!("{job}/manifests/{number:016}")
 }
 
+/// The numbers of the manifests that are there, in order.
+pub(crate) fn numbers(job: &str, store: &dyn Store) -> Result<Vec<u64>> {
+    let names = store.list(&format!("{job}/manifests/"))?;
+    let mut numbers: Vec<u64> =
+        names.iter().filter_map(|name| name.rsplit('/').next()?.parse().ok()).collect();
+    numbers.sort_unstable();
+    Ok(numbers)
+}
+
 /// The name of a part's object. The number of a run's first manifest tells the runs of a job apart.
 fn part_name(job: &str, time: Time, run: u64, worker: usize, root: &str) -> String {
     let plain = |c: char| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '_' };
@@ -270,15 +271,6 @@ pub(crate) fn take_over(job: &str, checkpoints: usize, store: &dyn Store, log: &
     let logged = bindings[obsolete..].iter().map(|binding| binding.time).collect();
     bindings.retain(|binding| binding.time >= since);
     Ok(Plan { number, manifest, kept, bindings, logged, replay_until: None })
-}
-
-/// The numbers of the manifests in a store, in order.
-pub(crate) fn numbers(job: &str, store: &dyn Store) -> Result<Vec<u64>> {
-    let names = store.list(&format!("{job}/manifests/"))?;
-    let mut numbers: Vec<u64> =
-        names.iter().filter_map(|name| name.rsplit('/').next()?.parse().ok()).collect();
-    numbers.sort_unstable();
-    Ok(numbers)
 }
 
 /// Reads the records of a log.

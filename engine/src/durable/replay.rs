@@ -20,7 +20,7 @@ pub enum Checkpoint {
     Time(Time),
 }
 
-/// Finds out what there is to replay.
+/// Finds out what there is to replay. `now` is the present time.
 pub(crate) fn plan(
     job: &str,
     store: &dyn Store,
