@@ -77,15 +77,10 @@ pub struct Runner {
     /// The most records that a view keeps in memory
     #[arg(long, env = "NEKTON_VIEW_LIMIT", value_name = "N", default_value_t = 1_000_000)]
     view_limit: usize,
-    /// Where checkpoints are kept (file:PATH), so that a restart goes on where it was; none: it begins anew
-    #[arg(
-        long,
-        env = "NEKTON_CHECKPOINTS",
-        value_name = "URL",
-        default_value = "none",
-        help_heading = "Durability"
-    )]
-    checkpoints: String,
+    /// Where checkpoints are kept, so that a restart goes on where it was: file:PATH, s3://BUCKET/PREFIX, gs://.. or
+    /// az://..; none: a restart begins anew [default: a folder checkpoints beside the topics]
+    #[arg(long, env = "NEKTON_CHECKPOINTS", value_name = "URL", help_heading = "Durability")]
+    checkpoints: Option<String>,
     /// The time between two checkpoints, such as 10s or 500ms
     #[arg(
         long,
@@ -258,6 +253,51 @@ impl Runner {
         (self.process, self.processes)
     }
 
+    /// Where checkpoints are kept: what `--checkpoints` says, or beside the topics; `none` for nowhere.
+    ///
+    /// # Errors
+    /// If a folder on this machine would be the default for processes on several machines.
+    ///
+    /// ```
+    /// # use clap::Parser;
+    /// # #[derive(Parser)]
+    /// # struct Flags { #[command(flatten)] runner: nekton::Runner }
+    /// let given = ["house", "--topics", "file:./recorded/topics"];
+    /// assert_eq!(Flags::parse_from(given).runner.checkpoints_url()?, "file:./recorded/checkpoints");
+    /// # Ok::<(), nekton::Error>(())
+    /// ```
+    pub fn checkpoints_url(&self) -> Result<String> {
+        if let Some(given) = &self.checkpoints {
+            return Ok(given.clone());
+        }
+        let machine =
+            |host: &String| host.rsplit_once(':').map_or(host.clone(), |(machine, _)| machine.to_owned());
+        let machines: std::collections::BTreeSet<String> = self.hosts.iter().map(machine).collect();
+        if machines.len() > 1 && !self.topics.starts_with("file:") {
+            return Err(Error::config(
+                "processes on several machines need a place for checkpoints that all of them reach: give \
+                 --checkpoints s3://BUCKET/PREFIX or a shared file:PATH, or none",
+            ));
+        }
+        crate::topics::checkpoints_beside(&self.topics)
+    }
+
+    /// Another default for `--checkpoints`, such as `none` for a program that begins anew whenever it is started.
+    ///
+    /// ```
+    /// # use clap::Parser;
+    /// # #[derive(Parser)]
+    /// # struct Flags { #[command(flatten)] runner: nekton::Runner }
+    /// let Flags { runner } = Flags::parse_from(["demo"]);
+    /// assert_eq!(runner.default_checkpoints("none").checkpoints_url()?, "none");
+    /// # Ok::<(), nekton::Error>(())
+    /// ```
+    #[must_use]
+    pub fn default_checkpoints(mut self, url: &str) -> Self {
+        self.checkpoints.get_or_insert_with(|| url.to_owned());
+        self
+    }
+
     /// Runs a job until it ends. Ctrl-C and SIGTERM end it cleanly, a second one at once.
     ///
     /// # Errors
@@ -299,7 +339,7 @@ impl Runner {
             )));
         }
         let topics = self.topics_of(name)?;
-        let checkpoints = match self.checkpoints.as_str() {
+        let checkpoints = match &self.checkpoints_url()?[..] {
             "none" => None,
             url => Some(Checkpoints { store: crate::topics::open_store(url)?, every: self.checkpoint_every }),
         };

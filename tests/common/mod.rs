@@ -2,4 +2,6 @@
 #![allow(dead_code)]
 
 pub mod broker;
+pub mod s3;
+pub mod sums;
 pub mod topics;
