@@ -3,12 +3,15 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::{Duration, UNIX_EPOCH};
 
 use clap::{Args, Parser, ValueEnum};
 use nekton_connectors::file::FileSettings;
 use nekton_connectors::pulsar::PulsarSettings;
 use nekton_engine::connect::Start;
-use nekton_engine::{Checkpoints, Error, Flow, JobConfig, OnBadInput, Result, Stop, Summary};
+use nekton_engine::{
+    Checked, Checkpoints, Delivery, Error, Flow, JobConfig, Notes, OnBadInput, Result, Stop, Summary,
+};
 
 use crate::access::Access;
 use crate::topics::ByUrl;
@@ -90,7 +93,19 @@ pub struct Runner {
         help_heading = "Durability",
         value_parser = humantime::parse_duration
     )]
-    checkpoint_every: std::time::Duration,
+    checkpoint_every: Duration,
+    /// What a restart may do to outputs: each change once, or again what left since the last checkpoint
+    #[arg(
+        long,
+        env = "NEKTON_DELIVERY",
+        value_name = "WHAT",
+        default_value = "exactly-once",
+        help_heading = "Durability"
+    )]
+    delivery: Deliver,
+    /// Say whether the job could go on from its checkpoints, and run nothing: `nekton check`
+    #[arg(long, env = "NEKTON_CHECK", hide = true)]
+    check: bool,
     #[command(flatten)]
     access: Access,
     #[arg(skip)]
@@ -105,6 +120,14 @@ enum BadInput {
     DeadLetter,
     /// The job stops
     Fail,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Deliver {
+    /// Each change is in its output once
+    ExactlyOnce,
+    /// Nothing is lost; outputs do not wait to be bound, and may come again after a crash
+    AtLeastOnce,
 }
 
 fn start(text: &str) -> Result<Start, String> {
@@ -343,7 +366,10 @@ impl Runner {
             "none" => None,
             url => Some(Checkpoints { store: crate::topics::open_store(url)?, every: self.checkpoint_every }),
         };
-        end_on_signals(name, &self.stop)?;
+        if !self.check {
+            end_on_signals(name, &self.stop)?;
+        }
+        let job = name.to_owned();
         let config = JobConfig {
             workers: self.workers,
             process: self.process,
@@ -359,9 +385,24 @@ impl Runner {
             view_limit: self.view_limit,
             stop: self.stop,
             checkpoints,
+            delivery: match self.delivery {
+                Deliver::ExactlyOnce => Delivery::ExactlyOnce,
+                Deliver::AtLeastOnce => Delivery::AtLeastOnce,
+            },
+            notes: Notes::to(move |note| eprintln!("{job} {note}")),
             ..JobConfig::new(name)
         };
+        if self.check {
+            let place = config.checkpoints.as_ref().map(|checkpoints| checkpoints.store.describe());
+            print_checked(name, place.as_deref(), &nekton_engine::check(config, Arc::new(topics), program)?);
+            std::process::exit(0);
+        }
         nekton_engine::run(config, Arc::new(topics), program)
+    }
+
+    /// Whether the program was started by `nekton check`, which nothing may leave a trace of.
+    pub(crate) fn checks(&self) -> bool {
+        self.check
     }
 
     /// The topics of the job `name`, as the flags place them.
@@ -378,6 +419,22 @@ impl Runner {
         // A program may have set up its own log before.
         let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
         Ok(())
+    }
+}
+
+/// What `nekton check` prints.
+fn print_checked(name: &str, place: Option<&str>, checked: &Checked) {
+    match (place, checked.checkpoint) {
+        (None, _) => println!("{name} has no checkpoints, and begins anew whenever it is started"),
+        (Some(place), None) => println!("{name} has no checkpoint at {place} yet, and would begin anew"),
+        (Some(place), Some((number, time))) => {
+            let taken = UNIX_EPOCH + Duration::from_millis(time);
+            let taken = humantime::format_rfc3339_millis(taken);
+            println!("{name} would go on from checkpoint {number} at {place}, of {taken}");
+        }
+    }
+    for outlook in &checked.outlook {
+        println!("  {outlook}");
     }
 }
 

@@ -211,8 +211,23 @@ pub fn open_sink(url: &str, settings: &SinkSettings, access: &Access) -> Result<
     one(url, true, access)?.sink(url, settings)
 }
 
-/// Opens a store of objects: `file:PATH`, or a bucket with the settings of the environment.
-pub(crate) fn open_store(url: &str) -> Result<Arc<dyn Store>> {
+/// Opens the place of checkpoints at a URL: `file:PATH`, `s3://BUCKET/PREFIX`, `gs://BUCKET/PREFIX` or
+/// `az://CONTAINER/PREFIX`. How a bucket is reached is in the environment, as for its vendor's own tools.
+///
+/// # Errors
+/// If the URL is of no such kind, a setting is wrong, or the folder cannot be created.
+///
+/// ```
+/// use nekton::checkpoints;
+/// use nekton::topics::open_store;
+///
+/// # let folder = tempfile::tempdir()?;
+/// # let url = format!("file:{}", folder.path().display());
+/// let store = open_store(&url)?;
+/// assert!(checkpoints::jobs(&*store)?.is_empty());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn open_store(url: &str) -> Result<Arc<dyn Store>> {
     if object::is_object_url(url) {
         let named = |name: &str| object::SETTINGS.iter().any(|beginning| name.starts_with(beginning));
         let settings: Vec<(String, String)> = std::env::vars_os()

@@ -14,18 +14,20 @@ use timely::worker::Worker;
 
 use crate::cluster;
 use crate::connect::Topics;
+use crate::durable::check::{Built, Checked, Outlook, check as compare};
 use crate::durable::{Checkpoints, Durable, Io, LateWaker, take_over};
 use crate::error::{Error, Kind, Result};
 use crate::flow::{Flow, Views};
-use crate::job::{JobConfig, Shared, Summary};
+use crate::job::{JobConfig, Shared, Sources, Summary};
 use crate::pace::Pace;
-use crate::time::Time;
+use crate::time::{Time, now};
 
 /// How long a store may take for what it was asked last.
 const STORING: Duration = Duration::from_secs(60);
 
 /// Runs a job until its end: until every input has ended (with [`JobConfig::until_end`]), until a
-/// stop is requested, or until something fails. `program` is called once on each worker thread.
+/// stop is requested, or until something fails. `program` is called once on each worker thread; with
+/// checkpoints once before, to see whether it fits them.
 ///
 /// # Errors
 /// The first error of any worker; all others of this process have ended when it is returned.
@@ -59,8 +61,15 @@ where
     if config.workers == 0 {
         return Err(Error::config("a job needs at least one worker: give --workers 1 or more"));
     }
+    let (program, views) = (Arc::new(program), Arc::new(Views::default()));
     // Worker 0 keeps the log of bindings; its process finds out from where the job goes on.
-    let mut durable = if config.process == 0 { prepare(&config, &*topics)? } else { None };
+    let mut sources = Sources::default();
+    let mut durable = None;
+    if config.process == 0 && config.checkpoints.is_some() {
+        let built;
+        (built, sources) = rehearse(&config, &topics, &program, &views)?;
+        durable = prepare(&config, &*topics, &built)?;
+    }
     let (builders, guard): (_, Box<dyn Any + Send>) = if config.hosts.len() > 1 {
         let plan = durable.as_ref().map(|(durable, _)| serde_json::to_vec(&durable.plan));
         let plan = plan.transpose().map_err(|error| Error::new(Kind::Internal, error.to_string()))?;
@@ -79,12 +88,11 @@ where
     differential_dataflow::configure(&mut worker_config, &effort);
 
     let (durable, storing) = durable.unzip();
-    let shared = Arc::new(Shared::new(config, topics, durable));
-    let views = Arc::new(Views::default());
+    let shared = Arc::new(Shared::new(config, topics, durable).with_sources(sources));
     let of_workers = shared.clone();
     // The guard of the network's threads stays here: dropping it panics if a peer was lost.
     let workers = timely::execute::execute_from(builders, Box::new(()), worker_config, move |worker| {
-        work(worker, &program, &of_workers, &views);
+        work(worker, &*program, &of_workers, &views);
     })
     .map_err(|error| Error::new(Kind::Internal, format!("the workers could not be started: {error}")))?;
     for joined in workers.join() {
@@ -117,16 +125,84 @@ where
     error.map_or(Ok(summary), Err)
 }
 
+/// Checks whether a job with checkpoints could go on as it is: builds the program once, and reads all of the newest
+/// checkpoint's state. Starts, opens for writing and takes over nothing.
+///
+/// # Errors
+/// What [`run`] would say before it starts: a topic that is not there, a root whose state cannot be read any more.
+pub fn check<F>(config: JobConfig, topics: Arc<dyn Topics>, program: F) -> Result<Checked>
+where
+    F: for<'s> Fn(&mut Flow<'s>) + Send + Sync + 'static,
+{
+    catch_panics();
+    let (built, _) = rehearse(&config, &topics, &Arc::new(program), &Arc::default())?;
+    match &config.checkpoints {
+        Some(checkpoints) => compare(&config.name, &*checkpoints.store, &built, true),
+        None => Ok(Checked { checkpoint: None, outlook: Vec::new() }),
+    }
+}
+
+/// Builds a program once, on a thread of its own, to see what it has: nothing runs, and nothing is opened for writing.
+fn rehearse<F>(
+    config: &JobConfig,
+    topics: &Arc<dyn Topics>,
+    program: &Arc<F>,
+    views: &Arc<Views>,
+) -> Result<(Built, Sources)>
+where
+    F: for<'s> Fn(&mut Flow<'s>) + Send + Sync + 'static,
+{
+    let shared = Arc::new(Shared::rehearsing(config.clone(), topics.clone()));
+    let failed =
+        |error: String| Error::new(Kind::Internal, format!("a worker could not be started: {error}"));
+    let (builders, guard) = Communication::Process(1).try_build().map_err(failed)?;
+    let (of_worker, program, views) = (shared.clone(), program.clone(), views.clone());
+    let mut worker_config = WorkerConfig::default();
+    differential_dataflow::configure(&mut worker_config, &differential_dataflow::Config::default());
+    let workers = timely::execute::execute_from(builders, guard, worker_config, move |worker| {
+        work(worker, &*program, &of_worker, &views);
+    })
+    .map_err(failed)?;
+    for joined in workers.join() {
+        if let Err(panic) = joined {
+            shared.fail(panicked(&shared, &panic));
+        }
+    }
+    match shared.take_error() {
+        Some(error) => Err(error),
+        None => Ok(shared.rehearsed()),
+    }
+}
+
 /// Finds out from where a job with checkpoints goes on, and takes it over.
-fn prepare(config: &JobConfig, topics: &dyn Topics) -> Result<Option<(Durable, Receiver<()>)>> {
+fn prepare(
+    config: &JobConfig,
+    topics: &dyn Topics,
+    built: &Built,
+) -> Result<Option<(Durable, Receiver<()>)>> {
     let Some(Checkpoints { store, every }) = config.checkpoints.clone() else { return Ok(None) };
+    let checked = compare(&config.name, &*store, built, false)?;
     let log_waker = Arc::new(LateWaker::default());
     let waker = log_waker.clone();
     let mut log = topics.log(&config.name, Arc::new(move || waker.wake()))?;
-    let plan = take_over(&config.name, &*store, &mut *log)?;
-    if let Some(time) = plan.restored() {
-        let records = plan.bindings.len();
-        tracing::info!(job = config.name, checkpoint = time, epochs = records, "going on");
+    let plan = take_over(&config.name, &*store, &mut *log, config.delivery)?;
+    let replays = match plan.bindings.len() {
+        0 => String::new(),
+        1 => ", replaying 1 epoch".to_owned(),
+        epochs => format!(", replaying {epochs} epochs"),
+    };
+    match checked.checkpoint {
+        Some((number, time)) => {
+            let age = now().saturating_sub(time) as f64 / 1_000.;
+            config.notes.say(&format!("goes on from checkpoint {number} ({age:.1} s old){replays}"));
+        }
+        None if !replays.is_empty() => config.notes.say(&format!("goes on without a checkpoint{replays}")),
+        None => {}
+    }
+    for outlook in &checked.outlook {
+        if matches!(outlook, Outlook::GoneRoot(_)) {
+            config.notes.say(&outlook.to_string());
+        }
     }
     let (io, thread) = Io::new()?;
     let (job, log) = (config.name.clone(), Mutex::new(Some(log)));
@@ -171,6 +247,9 @@ where
         {
             shared.fail(error);
         }
+        if shared.rehearse(|_| {}) {
+            return;
+        }
         while !shared.failed() && worker.step_or_park(None) {
             pace.after_step();
         }
@@ -180,7 +259,7 @@ where
         let text = text.or_else(|| panic.downcast_ref::<&str>().map(|&text| text.to_owned()));
         shared.fail(panicked(shared, &text.unwrap_or_default()));
     }
-    if shared.failed() {
+    if shared.failed() || shared.rehearse(|_| {}) {
         // What is still on its way goes with the dataflow. A panic in an operator may leave it unfit to be dropped.
         let _ = catch_unwind(AssertUnwindSafe(|| {
             for dataflow in worker.installed_dataflows() {

@@ -262,15 +262,16 @@ pub(crate) fn root<'s, A: Agent>(
                 let capability = capabilities[0].delayed(&time);
                 let mut handle = views_output.activate();
                 let mut session = handle.session(&capability);
-                let restored = restore::<A>(&name, &manifest, durable, at, |segment, key, state, timer| {
-                    if let Some(view) = state.view() {
-                        session.give(((key.clone(), view), time, 1));
-                    }
-                    if let Some(due) = timer {
-                        root.timers.change(segment as u16, &key, TimerChange::Set(due));
-                    }
-                    root.agencies[segment].restore(key, state);
-                });
+                let restored =
+                    restore::<A>(&name, &manifest, &*durable.store, at, |segment, key, state, timer| {
+                        if let Some(view) = state.view() {
+                            session.give(((key.clone(), view), time, 1));
+                        }
+                        if let Some(due) = timer {
+                            root.timers.change(segment as u16, &key, TimerChange::Set(due));
+                        }
+                        root.agencies[segment].restore(key, state);
+                    });
                 drop(session);
                 if let Err(error) = restored {
                     shared.fail(error);

@@ -13,6 +13,7 @@ use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use timely::dataflow::{Scope, StreamVec};
 
 use super::ledger::Reads;
+use super::shape::Shape;
 use super::{Durable, KEPT, Manifest, Part, VERSION, manifest_name, sealed, taken_over};
 use crate::error::{Error, Kind, Result};
 use crate::hash::SEGMENTS;
@@ -52,9 +53,9 @@ impl Asked {
     }
 }
 
-/// The names of a program's roots, and of the topics that it writes.
+/// A program's roots with their shapes, and the topics that it writes.
 pub(crate) struct Program {
-    pub(crate) roots: Vec<String>,
+    pub(crate) roots: BTreeMap<String, Shape>,
     pub(crate) sinks: Vec<String>,
 }
 
@@ -169,6 +170,9 @@ struct Book {
     job: String,
     number: u64,
     sinks: Vec<String>,
+    shapes: BTreeMap<String, Shape>,
+    /// The sizes of the objects that hold segments.
+    sizes: BTreeMap<Arc<str>, u64>,
     /// By root and segment: the object that holds it.
     segments: BTreeMap<String, Vec<Option<Arc<str>>>>,
     /// The last manifests, with the objects that they need.
@@ -177,24 +181,25 @@ struct Book {
 
 impl Book {
     fn new(durable: &Durable, program: Program) -> Self {
-        let mut segments = BTreeMap::new();
+        let (mut segments, mut sizes) = (BTreeMap::new(), BTreeMap::new());
         if let Some(manifest) = &durable.plan.manifest {
             for (root, parts) in &manifest.roots {
-                if !program.roots.contains(root) {
-                    tracing::warn!(root, "the program has no such root any more: its state is left out");
+                if !program.roots.contains_key(root) {
                     continue;
                 }
                 let of: &mut Vec<Option<Arc<str>>> =
                     segments.entry(root.clone()).or_insert_with(|| vec![None; SEGMENTS]);
                 for part in parts {
                     let object: Arc<str> = part.object.as_str().into();
+                    sizes.insert(object.clone(), part.bytes);
                     part.segments.iter().for_each(|&segment| of[segment as usize] = Some(object.clone()));
                 }
             }
         }
         let plan = &durable.plan;
         let kept = plan.kept.iter().cloned().collect();
-        Book { job: durable.job.clone(), number: plan.number, sinks: program.sinks, segments, kept }
+        let (job, number, Program { roots: shapes, sinks }) = (durable.job.clone(), plan.number, program);
+        Book { job, number, sinks, shapes, sizes, segments, kept }
     }
 
     /// Takes a checkpoint in. Returns what is to be done in the store for it.
@@ -207,6 +212,7 @@ impl Book {
             let of = self.segments.entry(report.root).or_insert_with(|| vec![None; SEGMENTS]);
             if let Some(part) = report.part {
                 let object: Arc<str> = part.object.as_str().into();
+                self.sizes.insert(object.clone(), part.bytes);
                 part.segments.iter().for_each(|&segment| of[segment as usize] = Some(object.clone()));
             }
         }
@@ -220,10 +226,17 @@ impl Book {
                         parts.entry(object.clone()).or_default().push(segment as u16);
                     }
                 }
-                let part = |(object, segments): (Arc<str>, _)| Part { object: object.to_string(), segments };
+                let part = |(object, segments): (Arc<str>, _)| Part {
+                    object: object.to_string(),
+                    segments,
+                    bytes: self.sizes.get(&object).copied().unwrap_or_default(),
+                };
                 (root.clone(), parts.into_iter().map(part).collect::<Vec<_>>())
             })
             .collect();
+        let used: std::collections::BTreeSet<&Arc<str>> =
+            self.segments.values().flatten().flatten().collect();
+        self.sizes.retain(|object, _| used.contains(object));
         let time = pending.time;
         let positions =
             reads.before(time).into_iter().map(|((source, partition), at)| (source, partition, at));
@@ -235,6 +248,7 @@ impl Book {
             roots,
             positions: positions.collect(),
             sinks: self.sinks.clone(),
+            shapes: self.shapes.clone(),
         };
         self.number += 1;
         let number = self.number;

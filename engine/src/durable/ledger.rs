@@ -12,7 +12,7 @@ use timely::dataflow::{Scope, StreamVec};
 
 use super::{Binding, Bound, Durable, Positions};
 use crate::error::{Error, Kind, Result};
-use crate::job::Shared;
+use crate::job::{Delivery, Shared};
 use crate::pace::{Pace, first};
 use crate::time::Time;
 
@@ -84,7 +84,7 @@ pub(crate) fn ledger<'s>(
         }));
     }
     pace.add_source(scope.activator_for(address));
-    let (shared_, reads) = (shared.clone(), reads.clone());
+    let (shared_, reads, delivery) = (shared.clone(), reads.clone(), shared.config.delivery);
     builder.build(move |_capabilities| {
         let _output = output;
         let mut pending: BTreeMap<Time, (Capability<Time>, Vec<Bound>)> = BTreeMap::new();
@@ -107,14 +107,16 @@ pub(crate) fn ledger<'s>(
                         break;
                     }
                     let (capability, bounds) = entry.remove();
-                    let binding = Binding { time, bounds: folded(bounds) };
-                    let bytes = serde_json::to_vec(&binding)
-                        .map_err(|e| Error::new(Kind::Internal, e.to_string()))?;
-                    log.append(bytes.into())?;
-                    appended += 1;
-                    outstanding.push_back((appended, capability));
+                    let binding = Binding { time, bounds: folded(bounds), void: false };
                     let mut reads = reads.borrow_mut();
-                    reads.logged.push_back(time);
+                    if delivery == Delivery::ExactlyOnce {
+                        let bytes = serde_json::to_vec(&binding)
+                            .map_err(|e| Error::new(Kind::Internal, e.to_string()))?;
+                        log.append(bytes.into())?;
+                        appended += 1;
+                        outstanding.push_back((appended, capability));
+                        reads.logged.push_back(time);
+                    }
                     reads.since.push_back(binding);
                 }
                 let durable = log.durable()?;

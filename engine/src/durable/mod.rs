@@ -11,12 +11,17 @@
 //! * `ledger.rs` writes bindings, on worker 0 for all workers.
 //! * `marks.rs` decides when a checkpoint is taken: worker 0 sends a mark with a time to all roots.
 //! * `snapshot.rs` copies a root's state, segment by segment, while it goes on.
+//! * `check.rs` compares a program with a checkpoint before anything starts, by the `shape.rs` of its roots.
 //! * `commit.rs` puts the parts together, on worker 0: a checkpoint counts once its manifest is stored.
 
+pub(crate) mod check;
 pub(crate) mod commit;
 pub(crate) mod ledger;
 pub(crate) mod marks;
+mod shape;
 pub(crate) mod snapshot;
+
+pub(crate) use shape::Shape;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -28,6 +33,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::connect::{Log, PartitionId, Position, Store};
 use crate::error::{Error, Kind, Result};
+use crate::job::Delivery;
 use crate::time::Time;
 
 /// Where checkpoints are kept, and how often they are taken.
@@ -50,6 +56,8 @@ impl std::fmt::Debug for Checkpoints {
 
 /// How many checkpoints are kept.
 const KEPT: usize = 3;
+/// How long the log may take for a record at the start.
+const LOGGING: Duration = Duration::from_secs(60);
 /// The version of what is stored.
 const VERSION: u32 = 1;
 
@@ -67,6 +75,9 @@ pub(crate) struct Bound {
 pub(crate) struct Binding {
     pub(crate) time: Time,
     pub(crate) bounds: Vec<Bound>,
+    /// A run has begun that binds nothing: what was bound before counts no more.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) void: bool,
 }
 
 /// Up to where partitions were read.
@@ -84,6 +95,9 @@ pub(crate) struct Manifest {
     pub(crate) positions: Vec<(String, PartitionId, Position)>,
     /// The topics that were written.
     pub(crate) sinks: Vec<String>,
+    /// By root: the shapes of its key and state.
+    #[serde(default)]
+    pub(crate) shapes: BTreeMap<String, Shape>,
 }
 
 impl Manifest {
@@ -98,6 +112,9 @@ impl Manifest {
 pub(crate) struct Part {
     pub(crate) object: String,
     pub(crate) segments: Vec<u16>,
+    /// The object's size.
+    #[serde(default)]
+    pub(crate) bytes: u64,
 }
 
 /// From where a job goes on: the same for all of its processes.
@@ -186,14 +203,26 @@ fn manifest_name(job: &str, number: u64) -> String {
     format!("{job}/manifests/{number:016}")
 }
 
-/// Finds out from where to go on, and takes the job over from a run that may still be there: that one can
-/// commit nothing any more.
-pub(crate) fn take_over(job: &str, store: &dyn Store, log: &mut dyn Log) -> Result<Plan> {
-    let bindings = log.read()?;
+/// The numbers of the manifests that are there, in order.
+pub(crate) fn numbers(job: &str, store: &dyn Store) -> Result<Vec<u64>> {
     let names = store.list(&format!("{job}/manifests/"))?;
     let mut numbers: Vec<u64> =
         names.iter().filter_map(|name| name.rsplit('/').next()?.parse().ok()).collect();
     numbers.sort_unstable();
+    Ok(numbers)
+}
+
+/// The newest manifest and its number, if the job has stored any. Changes nothing.
+pub(crate) fn newest(job: &str, store: &dyn Store) -> Result<Option<(u64, Manifest)>> {
+    let Some(number) = numbers(job, store)?.last().copied() else { return Ok(None) };
+    Ok(read_manifest(job, number, store)?.map(|manifest| (number, manifest)))
+}
+
+/// Finds out from where to go on, and takes the job over from a run that may still be there: that one can
+/// commit nothing any more.
+pub(crate) fn take_over(job: &str, store: &dyn Store, log: &mut dyn Log, delivery: Delivery) -> Result<Plan> {
+    let bindings = log.read()?;
+    let numbers = numbers(job, store)?;
     let newest = numbers.last().copied();
     let mut kept = Vec::new();
     let mut manifest = None;
@@ -225,12 +254,38 @@ pub(crate) fn take_over(job: &str, store: &dyn Store, log: &mut dyn Log) -> Resu
             let why = format!("the log of bindings of job {job:?} has an unreadable record: {error}");
             Error::new(Kind::Lost, why)
         })?;
-    let (old, bindings): (Vec<_>, Vec<_>) = bindings.into_iter().partition(|binding| binding.time < since);
+    let void = bindings.iter().rposition(|binding| binding.void).map_or(0, |at| at + 1);
+    let void = if delivery == Delivery::AtLeastOnce { bindings.len() } else { void };
+    let (old, bindings): (Vec<_>, Vec<_>) = bindings
+        .into_iter()
+        .enumerate()
+        .partition(|(number, binding)| *number < void || binding.time < since);
+    let bindings = bindings.into_iter().map(|(_, binding)| binding).collect();
+    if delivery == Delivery::AtLeastOnce {
+        bind_no_more(log)?;
+    }
     log.trim(old.len() as u64)?;
     Ok(Plan { number, manifest, kept, bindings })
 }
 
-fn read_manifest(job: &str, number: u64, store: &dyn Store) -> Result<Option<Manifest>> {
+/// Makes it durable that what was bound before counts no more: outputs that are not bound will leave.
+fn bind_no_more(log: &mut dyn Log) -> Result<()> {
+    let void = Binding { time: 0, bounds: Vec::new(), void: true };
+    let bytes = serde_json::to_vec(&void).map_err(|error| Error::new(Kind::Internal, error.to_string()))?;
+    log.append(bytes.into())?;
+    let begun = std::time::Instant::now();
+    while log.durable()? == 0 {
+        if begun.elapsed() > LOGGING {
+            let why =
+                "the log of bindings was not written within a minute: check the broker, then start again";
+            return Err(Error::new(Kind::Unavailable, why));
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    Ok(())
+}
+
+pub(crate) fn read_manifest(job: &str, number: u64, store: &dyn Store) -> Result<Option<Manifest>> {
     let name = manifest_name(job, number);
     let bytes = store.get(&name)?.ok_or_else(|| damaged(store, &name, "it is gone"))?;
     let content = unsealed(&bytes).ok_or_else(|| damaged(store, &name, "its checksum is wrong"))?;
@@ -263,8 +318,10 @@ fn taken_over(job: &str) -> Error {
     Error::new(Kind::Conflict, format!("job {job:?} cannot go on: {why}"))
 }
 
-fn damaged(store: &dyn Store, name: &str, why: &str) -> Error {
-    let hint = "restore it from a copy, or start with another name or store to begin anew";
+/// An object of a checkpoint that is not what was stored. There is no way back to an older checkpoint: what was bound after
+/// that is not kept, and brokers have let go of it.
+pub(crate) fn damaged(store: &dyn Store, name: &str, why: &str) -> Error {
+    let hint = "restore it from a copy, or begin anew with another --checkpoints; `nekton checkpoint verify` says what else is damaged";
     Error::new(
         Kind::Lost,
         format!("the checkpoint object {name} in {} cannot be used: {why}; {hint}", store.describe()),
