@@ -36,7 +36,13 @@ impl FileStore {
         };
         write().map_err(|error| {
             let _ = std::fs::remove_file(&beside);
-            Error::io(format!("writing {}", path.display()), &error)
+            let failed = Error::io(format!("writing {}", path.display()), &error);
+            match error.kind() {
+                ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
+                    Error::new(failed.kind(), format!("{failed}; make room, then start again: nothing is lost"))
+                }
+                _ => failed,
+            }
         })?;
         Ok((path, beside))
     }
