@@ -215,7 +215,7 @@ pub fn open_sink(url: &str, settings: &SinkSettings, access: &Access) -> Result<
 /// `az://CONTAINER/PREFIX`. How a bucket is reached is in the environment, as for its vendor's own tools.
 ///
 /// # Errors
-/// If the URL is of no such kind, a setting is wrong, or the folder cannot be created.
+/// If the URL is of no such kind, or a setting is wrong. Nothing is created or sent before the store is used.
 ///
 /// ```
 /// use nekton::checkpoints;
@@ -238,7 +238,7 @@ pub fn open_store(url: &str) -> Result<Arc<dyn Store>> {
     }
     let hint = "write file:PATH, s3://BUCKET/PREFIX, gs://BUCKET/PREFIX, az://CONTAINER/PREFIX, or none";
     match place(url) {
-        Ok(Place::File(path)) => file::open_store(&path),
+        Ok(Place::File(path)) => Ok(file::open_store(&path)),
         _ => Err(Error::config(format!("checkpoints cannot be kept at {url}: {hint}"))),
     }
 }

@@ -98,7 +98,7 @@ fn a_damaged_checkpoint_is_named_and_nothing_is_made_of_it() {
     let (_, shown) = nekton(&["show", "--json"], &url);
     let shown: Value = serde_json::from_str(&shown).unwrap();
     let object = shown["contents"]["roots"][0]["objects"][0]["name"].as_str().unwrap();
-    let manifest = files(&checkpoints.join("sums/manifests")).pop().unwrap();
+    let newest = || files(&checkpoints.join("sums/manifests")).pop().unwrap();
     let flip = |at: usize| move |content: &mut Vec<u8>| content[at] ^= 16;
     let damages: [(&str, Box<dyn Fn(&mut Vec<u8>)>); 5] = [
         ("checksum", Box::new(flip(3))),
@@ -108,15 +108,15 @@ fn a_damaged_checkpoint_is_named_and_nothing_is_made_of_it() {
         ("it is gone", Box::new(Vec::clear)),
     ];
     let before = world.outputs();
-    for path in [checkpoints.join(object), manifest] {
-        let named = path.strip_prefix(&checkpoints).unwrap().display().to_string();
+    for manifest in [false, true] {
         for (why, damage) in &damages {
+            let path = if manifest { newest() } else { checkpoints.join(object) };
+            let named = path.strip_prefix(&checkpoints).unwrap().display().to_string();
             let good = fs::read(&path).unwrap();
             let mut bad = good.clone();
             damage(&mut bad);
-            // A manifest that is gone is an older checkpoint.
             let gone = *why == "it is gone";
-            if gone && named.contains("manifests") {
+            if gone && manifest {
                 continue;
             }
             if gone {
@@ -138,6 +138,42 @@ fn a_damaged_checkpoint_is_named_and_nothing_is_made_of_it() {
     }
     world.ran("--workers 2");
     world.check();
+}
+
+#[test]
+fn an_older_checkpoint_is_not_taken_for_the_newest() {
+    let mut world = World::new(0x01DE_4C8E_1234_5677);
+    world.ran("");
+    let manifests = world.folder.path().join("checkpoints/sums/manifests");
+    let old: Vec<_> = files(&manifests).iter().map(|path| (path.clone(), fs::read(path).unwrap())).collect();
+    world.publish();
+    world.ran("");
+    let new: Vec<_> = files(&manifests).iter().map(|path| (path.clone(), fs::read(path).unwrap())).collect();
+    files(&manifests).iter().for_each(|path| fs::remove_file(path).unwrap());
+    old.iter().for_each(|(path, content)| fs::write(path, content).unwrap());
+    world.publish();
+    let before = world.outputs();
+    let said = refused(world.ended(""));
+    assert!(said.contains("it has gone") && said.contains("the newest checkpoint"), "{said}");
+    assert_eq!(world.outputs(), before);
+    new.iter().for_each(|(path, content)| fs::write(path, content).unwrap());
+    files(&manifests)
+        .iter()
+        .filter(|path| new.iter().all(|(new, _)| new != *path))
+        .for_each(|path| fs::remove_file(path).unwrap());
+    world.ran("--workers 2");
+    world.check();
+}
+
+#[test]
+fn checkpoints_of_topics_that_are_made_anew_are_refused() {
+    let mut world = World::new(0x0FE5_4709_1234_5677);
+    world.ran("");
+    fs::remove_dir_all(world.topics()).unwrap();
+    fs::create_dir_all(world.topics().join("readings")).unwrap();
+    (0..100).for_each(|_| world.publish());
+    let said = refused(world.ended(""));
+    assert!(said.contains("made anew") && said.contains("Delete its checkpoints"), "{said}");
 }
 
 /// A folder with little room; none where this user may not make one.

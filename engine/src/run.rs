@@ -186,7 +186,7 @@ fn prepare(
     let waker = log_waker.clone();
     let mut log = topics.log(&config.name, Arc::new(move || waker.wake()))?;
     let plan = take_over(&config.name, &*store, &mut *log, config.delivery)?;
-    let replays = match plan.bindings.len() {
+    let replays = match plan.bindings.iter().filter(|binding| !binding.bounds.is_empty()).count() {
         0 => String::new(),
         1 => ", replaying 1 epoch".to_owned(),
         epochs => format!(", replaying {epochs} epochs"),

@@ -125,7 +125,9 @@ pub(crate) fn commit<'s>(
             let mut asked = asked.borrow_mut();
             let ready = asked.0.front().is_some_and(|pending| {
                 let through = pace_.arrived().is_none_or(|arrived| arrived >= pending.time);
-                pending.reports.len() == expected && through && !storing
+                // Where nothing came out, times pass before the ledger knows what was read at them.
+                let known = pace_.unbound().is_none_or(|unbound| unbound >= pending.time);
+                pending.reports.len() == expected && through && known && !storing
             });
             if ready && let Some(pending) = asked.0.pop_front() {
                 storing = true;

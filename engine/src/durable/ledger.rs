@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use timely::dataflow::channels::pact::{Exchange, Pipeline};
 use timely::dataflow::operators::Capability;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
@@ -24,6 +25,8 @@ pub(crate) struct Reads {
     logged: VecDeque<Time>,
     /// Records of the log that are not needed any more, and that nobody has been told of.
     obsolete: u64,
+    /// All before is in a checkpoint, which the log is still to be told.
+    settled_at: Option<Time>,
 }
 
 impl Reads {
@@ -33,6 +36,7 @@ impl Reads {
             since: durable.plan.bindings.iter().cloned().collect(),
             logged: durable.plan.bindings.iter().map(|binding| binding.time).collect(),
             obsolete: 0,
+            settled_at: None,
         }
     }
 
@@ -46,6 +50,7 @@ impl Reads {
     /// What was bound before `time` is in a checkpoint.
     pub(crate) fn committed(&mut self, time: Time) {
         let count = self.since.iter().take_while(|binding| binding.time < time).count();
+        self.settled_at = Some(time);
         settle(&mut self.settled, self.since.drain(..count).collect::<Vec<_>>().iter());
         while self.logged.front().is_some_and(|&logged| logged < time) {
             self.logged.pop_front();
@@ -85,11 +90,13 @@ pub(crate) fn ledger<'s>(
     }
     pace.add_source(scope.activator_for(address));
     let (shared_, reads, delivery) = (shared.clone(), reads.clone(), shared.config.delivery);
+    let restored = durable.plan.restored().unwrap_or(0);
     builder.build(move |_capabilities| {
         let _output = output;
         let mut pending: BTreeMap<Time, (Capability<Time>, Vec<Bound>)> = BTreeMap::new();
         let mut outstanding: VecDeque<(u64, Capability<Time>)> = VecDeque::new();
         let mut appended = 0;
+        let mut since = restored;
         move |frontiers| {
             for input in &mut inputs {
                 input.for_each(|capability, bounds| {
@@ -107,17 +114,24 @@ pub(crate) fn ledger<'s>(
                         break;
                     }
                     let (capability, bounds) = entry.remove();
-                    let binding = Binding { time, bounds: folded(bounds), void: false };
+                    let binding = Binding { time, bounds: folded(bounds), void: false, since };
                     let mut reads = reads.borrow_mut();
                     if delivery == Delivery::ExactlyOnce {
-                        let bytes = serde_json::to_vec(&binding)
-                            .map_err(|e| Error::new(Kind::Internal, e.to_string()))?;
-                        log.append(bytes.into())?;
+                        log.append(encoded(&binding)?)?;
                         appended += 1;
                         outstanding.push_back((appended, capability));
                         reads.logged.push_back(time);
                     }
                     reads.since.push_back(binding);
+                }
+                // Before what is older is cut off.
+                if let Some(time) = reads.borrow_mut().settled_at.take() {
+                    since = time;
+                    if delivery == Delivery::ExactlyOnce {
+                        log.append(encoded(&Binding { time, bounds: Vec::new(), void: false, since })?)?;
+                        appended += 1;
+                        reads.borrow_mut().logged.push_back(time);
+                    }
                 }
                 let durable = log.durable()?;
                 while outstanding.front().is_some_and(|(number, _)| *number <= durable) {
@@ -145,6 +159,11 @@ pub(crate) fn ledger<'s>(
         }
     });
     Ok(())
+}
+
+pub(super) fn encoded(binding: &Binding) -> Result<Bytes> {
+    let bytes = serde_json::to_vec(binding).map_err(|error| Error::new(Kind::Internal, error.to_string()))?;
+    Ok(bytes.into())
 }
 
 /// One bound a partition: several readings of one time follow one another.

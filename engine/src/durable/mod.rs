@@ -78,6 +78,10 @@ pub(crate) struct Binding {
     /// A run has begun that binds nothing: what was bound before counts no more.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) void: bool,
+    /// A checkpoint of this time had been committed when this was written. The log always has the last one, since what is
+    /// older is cut off it: a manifest that has gone is noticed, and topics that are not those of the checkpoint.
+    #[serde(default)]
+    pub(crate) since: Time,
 }
 
 /// Up to where partitions were read.
@@ -254,6 +258,9 @@ pub(crate) fn take_over(job: &str, store: &dyn Store, log: &mut dyn Log, deliver
             let why = format!("the log of bindings of job {job:?} has an unreadable record: {error}");
             Error::new(Kind::Lost, why)
         })?;
+    if let Some(manifest) = &manifest {
+        belongs(job, store, manifest, &bindings)?;
+    }
     let void = bindings.iter().rposition(|binding| binding.void).map_or(0, |at| at + 1);
     let void = if delivery == Delivery::AtLeastOnce { bindings.len() } else { void };
     let (old, bindings): (Vec<_>, Vec<_>) = bindings
@@ -268,11 +275,37 @@ pub(crate) fn take_over(job: &str, store: &dyn Store, log: &mut dyn Log, deliver
     Ok(Plan { number, manifest, kept, bindings })
 }
 
+/// Whether a log goes with the newest manifest: is of the same topics, and not cut beyond it.
+fn belongs(job: &str, store: &dyn Store, manifest: &Manifest, bindings: &[Binding]) -> Result<()> {
+    let place = store.describe();
+    if bindings.is_empty() {
+        let why = "the topics have been made anew since. Delete its checkpoints to begin anew, or give others with --checkpoints";
+        return Err(Error::new(
+            Kind::Lost,
+            format!(
+                "job {job:?} has checkpoints in {place}, but nothing is known of it where its topics are: {why}"
+            ),
+        ));
+    }
+    let bound = bindings.iter().rposition(|binding| binding.void).map_or(bindings, |at| &bindings[at..]);
+    let Some(since) = bound.iter().map(|binding| binding.since).max().filter(|since| *since > manifest.time)
+    else {
+        return Ok(());
+    };
+    let hint = "and an older one cannot be gone on with. Restore the folder or bucket, or begin anew with another --checkpoints";
+    Err(Error::new(
+        Kind::Lost,
+        format!(
+            "the newest checkpoint of job {job:?} in {place} is of the time {}, but there was one of {since}: it has gone, {hint}",
+            manifest.time
+        ),
+    ))
+}
+
 /// Makes it durable that what was bound before counts no more: outputs that are not bound will leave.
 fn bind_no_more(log: &mut dyn Log) -> Result<()> {
-    let void = Binding { time: 0, bounds: Vec::new(), void: true };
-    let bytes = serde_json::to_vec(&void).map_err(|error| Error::new(Kind::Internal, error.to_string()))?;
-    log.append(bytes.into())?;
+    let void = Binding { time: 0, bounds: Vec::new(), void: true, since: 0 };
+    log.append(ledger::encoded(&void)?)?;
     let begun = std::time::Instant::now();
     while log.durable()? == 0 {
         if begun.elapsed() > LOGGING {
