@@ -125,7 +125,8 @@ pub(crate) fn ledger<'s>(
                     reads.since.push_back(binding);
                 }
                 // Before what is older is cut off.
-                if let Some(time) = reads.borrow_mut().settled_at.take() {
+                let settled_at = reads.borrow_mut().settled_at.take();
+                if let Some(time) = settled_at {
                     since = time;
                     if delivery == Delivery::ExactlyOnce {
                         log.append(encoded(&Binding { time, bounds: Vec::new(), void: false, since })?)?;
@@ -138,7 +139,7 @@ pub(crate) fn ledger<'s>(
                     outstanding.pop_front();
                 }
                 let obsolete = std::mem::take(&mut reads.borrow_mut().obsolete);
-                if obsolete > 0 {
+                if obsolete > 0 && delivery == Delivery::ExactlyOnce {
                     log.trim(obsolete)?;
                 }
                 Ok(())

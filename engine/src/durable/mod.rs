@@ -241,14 +241,6 @@ pub(crate) fn take_over(job: &str, store: &dyn Store, log: &mut dyn Log, deliver
             Err(error) => tracing::warn!(%error, "an older checkpoint"),
         }
     }
-    let number = newest.map_or(0, |number| number + 1);
-    let content =
-        serde_json::to_vec(&manifest).map_err(|error| Error::new(Kind::Internal, error.to_string()))?;
-    if !store.create(&manifest_name(job, number), sealed(content))? {
-        return Err(taken_over(job));
-    }
-    kept.push((number, manifest.as_ref().map(Manifest::objects).unwrap_or_default()));
-    tidy(job, store, &kept, &numbers);
     let since = manifest.as_ref().map_or(0, |manifest| manifest.time);
     let bindings = bindings
         .iter()
@@ -261,15 +253,27 @@ pub(crate) fn take_over(job: &str, store: &dyn Store, log: &mut dyn Log, deliver
     if let Some(manifest) = &manifest {
         belongs(job, store, manifest, &bindings)?;
     }
+    let number = newest.map_or(0, |number| number + 1);
+    let content =
+        serde_json::to_vec(&manifest).map_err(|error| Error::new(Kind::Internal, error.to_string()))?;
+    if !store.create(&manifest_name(job, number), sealed(content))? {
+        return Err(taken_over(job));
+    }
+    kept.push((number, manifest.as_ref().map(Manifest::objects).unwrap_or_default()));
+    tidy(job, store, &kept, &numbers);
     let void = bindings.iter().rposition(|binding| binding.void).map_or(0, |at| at + 1);
     let void = if delivery == Delivery::AtLeastOnce { bindings.len() } else { void };
     let (old, bindings): (Vec<_>, Vec<_>) = bindings
         .into_iter()
         .enumerate()
         .partition(|(number, binding)| *number < void || binding.time < since);
-    let bindings = bindings.into_iter().map(|(_, binding)| binding).collect();
-    if delivery == Delivery::AtLeastOnce {
-        bind_no_more(log)?;
+    let mut bindings: Vec<_> = bindings.into_iter().map(|(_, binding)| binding).collect();
+    // Before what is older is cut off; and before outputs leave that are not bound.
+    let void = delivery == Delivery::AtLeastOnce;
+    if void || manifest.is_some() {
+        let time = bindings.last().map_or(since, |binding| binding.time.max(since));
+        bindings.push(Binding { time, bounds: Vec::new(), void, since });
+        append(log, &bindings[bindings.len() - 1])?;
     }
     log.trim(old.len() as u64)?;
     Ok(Plan { number, manifest, kept, bindings })
@@ -302,10 +306,9 @@ fn belongs(job: &str, store: &dyn Store, manifest: &Manifest, bindings: &[Bindin
     ))
 }
 
-/// Makes it durable that what was bound before counts no more: outputs that are not bound will leave.
-fn bind_no_more(log: &mut dyn Log) -> Result<()> {
-    let void = Binding { time: 0, bounds: Vec::new(), void: true, since: 0 };
-    log.append(ledger::encoded(&void)?)?;
+/// Appends a record and waits for it.
+fn append(log: &mut dyn Log, binding: &Binding) -> Result<()> {
+    log.append(ledger::encoded(binding)?)?;
     let begun = std::time::Instant::now();
     while log.durable()? == 0 {
         if begun.elapsed() > LOGGING {
