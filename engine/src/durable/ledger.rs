@@ -129,9 +129,12 @@ pub(crate) fn ledger<'s>(
                 if let Some(time) = settled_at {
                     since = time;
                     if delivery == Delivery::ExactlyOnce {
+                        let mut reads = reads.borrow_mut();
+                        // Times in the log never go back, or it could not be cut.
+                        let time = reads.logged.back().map_or(time, |&last| last.max(time));
                         log.append(encoded(&Binding { time, bounds: Vec::new(), void: false, since })?)?;
                         appended += 1;
-                        reads.borrow_mut().logged.push_back(time);
+                        reads.logged.push_back(time);
                     }
                 }
                 let durable = log.durable()?;
