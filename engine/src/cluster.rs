@@ -2,6 +2,7 @@
 //!
 //! Process `i` listens on `hosts[i]` and connects to all before it. Both ends first say who they are
 //! ([`Hello`]); afterwards the sockets belong to timely's own network.
+#![expect(clippy::disallowed_methods, reason = "a simulated job has one process, and none of this")]
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};

@@ -132,7 +132,8 @@ pub trait Source: Send + Sync {
 /// One partition being read. Used by one worker thread at a time.
 pub trait PartitionReader: Send {
     /// Appends waiting records to `out`, in order, until about `budget` bytes are there. Never
-    /// blocks. What was handed over makes room for more in the connector's bounded queue.
+    /// blocks. What was handed over makes room for more in the connector's bounded queue; a record that is handed
+    /// over again, at the same position, is left out.
     fn poll(&mut self, budget: usize, out: &mut Vec<RawRecord>) -> Result<Polled>;
     /// Everything up to and including `position` is done with: its effects have left on the sinks.
     /// Never goes back. A broker may be told, a file has nothing to do.

@@ -10,6 +10,8 @@ use crate::connect::{PartitionId, Position, Sink, SinkSettings, Source, Start, T
 use crate::durable::check::Built;
 use crate::durable::{Checkpoints, Durable};
 use crate::error::{Error, Kind, Result};
+use crate::machine::Machine;
+use crate::simulator::Simulator;
 use crate::time::Time;
 
 /// What becomes of a record that cannot be read as an event.
@@ -80,6 +82,8 @@ pub struct JobConfig {
     pub delivery: Delivery,
     /// Who is told what people want to know of a start.
     pub notes: Notes,
+    /// A simulated machine to run on, for tests; `None`: this one.
+    pub simulator: Option<Simulator>,
 }
 
 /// What a restart of a job with checkpoints may do to its outputs.
@@ -135,6 +139,7 @@ impl JobConfig {
             checkpoints: None,
             delivery: Delivery::default(),
             notes: Notes::default(),
+            simulator: None,
         }
     }
 }
@@ -247,6 +252,7 @@ pub(crate) type Sources = HashMap<String, Result<Arc<dyn Source>>>;
 pub(crate) struct Shared {
     pub(crate) config: JobConfig,
     pub(crate) counters: Counters,
+    pub(crate) machine: Machine,
     topics: Arc<dyn Topics>,
     sources: Mutex<Sources>,
     sinks: Mutex<HashMap<String, Result<Arc<dyn Sink>>>>,
@@ -260,6 +266,7 @@ pub(crate) struct Shared {
 impl Shared {
     pub(crate) fn new(config: JobConfig, topics: Arc<dyn Topics>, durable: Option<Durable>) -> Self {
         Shared {
+            machine: Machine::new(config.simulator.clone()),
             config,
             counters: Counters::default(),
             topics,

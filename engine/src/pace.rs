@@ -27,7 +27,7 @@ use timely::progress::operate::FrontierInterest;
 use timely::scheduling::Activator;
 
 use crate::job::Shared;
-use crate::time::{Time, now};
+use crate::time::Time;
 use std::sync::Arc;
 
 /// The most epochs of one worker that are on their way from its sources to the sinks.
@@ -54,6 +54,8 @@ pub(crate) struct Pace {
     arrived: Cell<Option<Time>>,
     /// A tick that peers are to be told.
     tick: Cell<Option<Time>>,
+    /// Peers that have not said yet where their times start.
+    unheard: Cell<usize>,
     /// The earliest timer of each root on this worker.
     timers: RefCell<Vec<Option<Time>>>,
     /// All before this time is bound, durably; `None` when nothing more will be.
@@ -66,6 +68,8 @@ pub(crate) struct Pace {
     reading: Cell<usize>,
     /// Whom to wake when any of this changes.
     sources: RefCell<Vec<Activator>>,
+    /// On a simulated machine: whom to wake when.
+    alarms: RefCell<Vec<(Instant, Activator)>>,
 }
 
 impl Pace {
@@ -79,13 +83,35 @@ impl Pace {
             in_flight: RefCell::default(),
             arrived: Cell::new(Some(0)),
             tick: Cell::new(None),
+            unheard: Cell::new(0),
             timers: RefCell::default(),
             bound: Cell::new(Some(0)),
             committed: Cell::new(0),
             commits_ended: Cell::new(false),
             reading: Cell::new(0),
             sources: RefCell::default(),
+            alarms: RefCell::default(),
         })
+    }
+
+    /// Wakes an operator after so long.
+    pub(crate) fn wake_after(&self, activator: &Activator, delay: Duration) {
+        if self.shared.machine.is_simulated() {
+            self.alarms.borrow_mut().push((self.shared.machine.instant() + delay, activator.clone()));
+        } else {
+            activator.activate_after(delay);
+        }
+    }
+
+    /// Before a step on a simulated machine: wakes whom it is time for.
+    pub(crate) fn ring(&self) {
+        let now = self.shared.machine.instant();
+        self.alarms.borrow_mut().retain(|(at, activator)| {
+            if *at <= now {
+                activator.activate();
+            }
+            *at > now
+        });
     }
 
     /// Adds an operator to be woken at every change.
@@ -115,23 +141,24 @@ impl Pace {
         if let Some(time) = self.stamped.get() {
             return Ok(time);
         }
-        if self.in_flight.borrow().len() >= MAX_IN_FLIGHT {
+        // No new time may be below what any partition of an output holds already.
+        if self.unheard.get() > 0 || self.in_flight.borrow().len() >= MAX_IN_FLIGHT {
             return Err(None);
         }
         if let Some(next) = self.next.get() {
-            let wait = next.saturating_duration_since(Instant::now());
+            let wait = next.saturating_duration_since(self.shared.machine.instant());
             if !wait.is_zero() {
                 return Err(Some(wait));
             }
         }
-        Ok(self.open.get().max(now()))
+        Ok(self.open.get().max(self.shared.machine.now()))
     }
 
     /// Something was stamped with `time`: the epoch closes when this step of the worker is over.
     pub(crate) fn stamp(&self, time: Time) {
         if self.stamped.get().is_none() {
             self.stamped.set(Some(time));
-            let now = Instant::now();
+            let now = self.shared.machine.instant();
             let in_time = |next: &Instant| now.saturating_duration_since(*next) < EPOCH;
             self.next.set(Some(self.next.get().filter(in_time).unwrap_or(now) + EPOCH));
             self.shared.counters.epochs.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
@@ -265,7 +292,7 @@ impl Pace {
         if earliest < self.open.get() || self.stamped.get().is_some() {
             return None;
         }
-        let now = now();
+        let now = self.shared.machine.now();
         if earliest <= now {
             self.open.set(earliest + 1);
             self.tick.set(Some(earliest + 1));
@@ -300,8 +327,7 @@ impl Quantum {
         self.bytes
     }
     /// Takes into account that a turn found `more` waiting than it read.
-    pub(crate) fn adapt(&mut self, more: bool) {
-        let now = Instant::now();
+    pub(crate) fn adapt(&mut self, more: bool, now: Instant) {
         let quick = self.last.replace(now).is_none_or(|last| now - last < WIDE);
         self.bytes = match (more, quick) {
             (true, true) => (self.bytes * 2).min(Self::MOST),
@@ -316,6 +342,8 @@ impl Quantum {
 struct Tick {
     worker: usize,
     time: Time,
+    /// The first one of its sender.
+    first: bool,
     /// Also: the job is to end.
     stop: bool,
 }
@@ -336,9 +364,11 @@ pub(crate) fn ticks<'s>(scope: Scope<'s, Time>, pace: &Rc<Pace>, shared: &Arc<Sh
     let (output, stream) = builder.new_output::<Vec<Tick>>();
     let mut output = OutputBuilder::from(output);
     let (pace_, stop) = (pace.clone(), shared.config.stop.clone());
+    pace.unheard.set(peers - 1);
     builder.build(move |mut capabilities| {
         let mut capability = capabilities.pop();
         let mut stopped = false;
+        let mut begun = false;
         move |_frontiers| {
             let Some(held) = capability.as_mut() else { return };
             if pace_.arrived().is_none() {
@@ -346,10 +376,15 @@ pub(crate) fn ticks<'s>(scope: Scope<'s, Time>, pace: &Rc<Pace>, shared: &Arc<Sh
                 return;
             }
             if let Some(wait) = pace_.due() {
-                activator.activate_after(wait);
+                pace_.wake_after(&activator, wait);
             }
             if *held.time() < pace_.open() {
                 held.downgrade(&pace_.open());
+            }
+            let first = !std::mem::replace(&mut begun, true);
+            if first {
+                // The sinks are built: this worker's times start behind what their partitions hold.
+                pace_.tick.set(Some(pace_.open()));
             }
             if stop.requested() && !stopped {
                 stopped = true;
@@ -362,7 +397,7 @@ pub(crate) fn ticks<'s>(scope: Scope<'s, Time>, pace: &Rc<Pace>, shared: &Arc<Sh
                 let mut handle = output.activate();
                 let mut session = handle.session(&*held);
                 for worker in (0..peers).filter(|&w| w != index) {
-                    session.give(Tick { worker, time, stop: stopped });
+                    session.give(Tick { worker, time, first, stop: stopped });
                 }
             }
         }
@@ -377,6 +412,10 @@ pub(crate) fn ticks<'s>(scope: Scope<'s, Time>, pace: &Rc<Pace>, shared: &Arc<Sh
             input.for_each(|_, ticks| {
                 for tick in ticks.drain(..) {
                     pace.follow(tick.time);
+                    if tick.first {
+                        pace.unheard.set(pace.unheard.get() - 1);
+                        pace.wake();
+                    }
                     if tick.stop && !stop.requested() {
                         stop.request();
                     }

@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex, Once, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use timely::WorkerConfig;
 use timely::communication::Config as Communication;
@@ -15,12 +15,13 @@ use timely::worker::Worker;
 use crate::cluster;
 use crate::connect::Topics;
 use crate::durable::check::{Built, Checked, Outlook, check as compare};
-use crate::durable::{Checkpoints, Durable, Io, LateWaker, take_over};
+use crate::durable::{Checkpoints, Durable, LateWaker, take_over};
 use crate::error::{Error, Kind, Result};
 use crate::flow::{Flow, Views};
 use crate::job::{JobConfig, Shared, Sources, Summary};
+use crate::machine::{Io, Machine};
 use crate::pace::Pace;
-use crate::time::{Time, now};
+use crate::time::Time;
 
 /// How long a store may take for what it was asked last.
 const STORING: Duration = Duration::from_secs(60);
@@ -57,7 +58,8 @@ where
     F: for<'s> Fn(&mut Flow<'s>) + Send + Sync + 'static,
 {
     catch_panics();
-    let started = Instant::now();
+    let machine = Machine::new(config.simulator.clone());
+    let started = machine.instant();
     if config.workers == 0 {
         return Err(Error::config("a job needs at least one worker: give --workers 1 or more"));
     }
@@ -87,6 +89,10 @@ where
     let effort = differential_dataflow::Config::default().idle_merge_effort(Some(1_000));
     differential_dataflow::configure(&mut worker_config, &effort);
 
+    if machine.is_simulated() && config.hosts.len() > 1 {
+        return Err(Error::config("a simulated job runs in one process"));
+    }
+    machine.expect(config.workers);
     let (durable, storing) = durable.unzip();
     let shared = Arc::new(Shared::new(config, topics, durable).with_sources(sources));
     let of_workers = shared.clone();
@@ -113,10 +119,11 @@ where
         dead_letters: count(&shared.counters.dead_letters),
         messages: count(&shared.counters.messages),
         epochs: count(&shared.counters.epochs),
-        elapsed: started.elapsed(),
+        elapsed: machine.instant().saturating_duration_since(started),
     };
     // What is on its way to the store must not come there when this job is over.
     drop(shared);
+    machine.finish();
     if let Some(stored) = storing
         && stored.recv_timeout(STORING) == Err(RecvTimeoutError::Timeout)
     {
@@ -181,6 +188,7 @@ fn prepare(
     built: &Built,
 ) -> Result<Option<(Durable, Receiver<()>)>> {
     let Some(Checkpoints { store, every }) = config.checkpoints.clone() else { return Ok(None) };
+    let machine = Machine::new(config.simulator.clone());
     let checked = compare(&config.name, &*store, built, false)?;
     let log_waker = Arc::new(LateWaker::default());
     let waker = log_waker.clone();
@@ -193,7 +201,7 @@ fn prepare(
     };
     match checked.checkpoint {
         Some((number, time)) => {
-            let age = now().saturating_sub(time) as f64 / 1_000.;
+            let age = machine.now().saturating_sub(time) as f64 / 1_000.;
             config.notes.say(&format!("goes on from checkpoint {number} ({age:.1} s old){replays}"));
         }
         None if !replays.is_empty() => config.notes.say(&format!("goes on without a checkpoint{replays}")),
@@ -204,7 +212,7 @@ fn prepare(
             config.notes.say(&outlook.to_string());
         }
     }
-    let (io, thread) = Io::new()?;
+    let (io, thread) = Io::new(&machine)?;
     let (job, log) = (config.name.clone(), Mutex::new(Some(log)));
     Ok(Some((Durable { job, store, every, plan, log, log_waker, io }, thread)))
 }
@@ -223,7 +231,7 @@ fn follow(config: &JobConfig, plan: Option<Vec<u8>>) -> Result<Option<(Durable, 
     let plan = serde_json::from_slice(&plan)
         .map_err(|error| Error::new(Kind::Internal, format!("process 0 has sent no plan: {error}")))?;
     let Checkpoints { store, every } = checkpoints;
-    let (io, thread) = Io::new()?;
+    let (io, thread) = Io::new(&Machine::new(config.simulator.clone()))?;
     let (job, log) = (config.name.clone(), Mutex::new(None));
     Ok(Some((Durable { job, store, every, plan, log, log_waker: Arc::default(), io }, thread)))
 }
@@ -234,6 +242,7 @@ where
     F: for<'s> Fn(&mut Flow<'s>) + Send + Sync + 'static,
 {
     let local = worker.index() % shared.config.workers;
+    let turn = if shared.rehearse(|_| {}) { None } else { shared.machine.enter(local) };
     let outcome = catch_unwind(AssertUnwindSafe(|| {
         let pace = Pace::new(shared.clone());
         worker.dataflow::<Time, _, _>(|scope| {
@@ -250,8 +259,19 @@ where
         if shared.rehearse(|_| {}) {
             return;
         }
-        while !shared.failed() && worker.step_or_park(None) {
-            pace.after_step();
+        match &turn {
+            None => {
+                while !shared.failed() && worker.step_or_park(None) {
+                    pace.after_step();
+                }
+            }
+            Some(turn) => {
+                while !shared.failed() && worker.step() {
+                    pace.after_step();
+                    turn.pass();
+                    pace.ring();
+                }
+            }
         }
     }));
     if let Err(panic) = outcome {

@@ -178,7 +178,7 @@ where
                 (Some(time), _) | (None, Ok(time)) => time,
                 (None, Err(wait)) => {
                     if let Some(wait) = wait {
-                        activator.activate_after(wait);
+                        pace.wake_after(&activator, wait);
                     }
                     return unfinished;
                 }
@@ -192,7 +192,7 @@ where
                     return false;
                 }
             };
-            quantum.adapt(polled == Polled::More);
+            quantum.adapt(polled == Polled::More, shared.machine.instant());
             if !(reading.blocks.is_empty() && reading.dead_letters.is_empty()) {
                 feed.stamped(time);
                 for capability in held.iter_mut() {
@@ -236,7 +236,7 @@ where
                 }
                 Polled::More => activator.activate(),
                 // Nobody wakes a source when the hold is lifted.
-                Polled::Idle if shared.held_open() => activator.activate_after(HOLD_CHECK),
+                Polled::Idle if shared.held_open() => pace.wake_after(&activator, HOLD_CHECK),
                 Polled::Idle => {}
             }
             // A feed that brings its own times closes each with its reading.

@@ -38,6 +38,8 @@ struct Partition {
     number: PartitionId,
     reader: Box<dyn PartitionReader>,
     ended: bool,
+    /// The last record that its reader has handed over.
+    delivered: Option<Position>,
     /// The last position read at each time that has not arrived yet.
     bound: VecDeque<(Time, Position)>,
     /// The first and last position of the present reading.
@@ -93,6 +95,7 @@ impl<D> TopicFeed<D> {
                     number,
                     reader,
                     ended: false,
+                    delivered: after,
                     bound: replay.iter().map(|&(time, _, last)| (time, last)).collect(),
                     read: None,
                     replay,
@@ -105,6 +108,16 @@ impl<D> TopicFeed<D> {
 }
 
 impl Partition {
+    /// Leaves out records that were delivered before: a connector may repeat itself after a reconnect.
+    fn leave_out_known(&mut self, records: &mut Vec<RawRecord>) {
+        let Some(newest) = records.last().map(|record| record.position) else { return };
+        let delivered = self.delivered;
+        if delivered.is_some_and(|delivered| records[0].position <= delivered) {
+            records.retain(|record| delivered.is_none_or(|delivered| record.position > delivered));
+        }
+        self.delivered = self.delivered.max(Some(newest));
+    }
+
     /// Leaves of `records` those that were read at the next time that is replayed, and holds the rest back;
     /// whether there is a rest.
     fn replay_of(&mut self, records: &mut Vec<RawRecord>, source: &dyn Source) -> Result<bool> {
@@ -165,6 +178,7 @@ where
                     Polled::Idle => partition.ended = false,
                     Polled::End => partition.ended = true,
                 }
+                partition.leave_out_known(&mut self.records);
             }
             if replaying.is_some() {
                 more |= partition.replay_of(&mut self.records, &*self.source)?;

@@ -1,4 +1,5 @@
 //! From topics through agents and tables to topics, in every envelope; bad input; back-pressure; a clean end.
+#![expect(clippy::disallowed_methods, reason = "real threads and clocks are tested here")]
 
 mod common;
 

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use differential_dataflow::{AsCollection, VecCollection};
 use serde::{Deserialize, Serialize};
@@ -22,9 +22,12 @@ use crate::connect::{Position, Waker};
 use crate::durable::commit::Report;
 use crate::durable::marks::Mark;
 use crate::durable::snapshot::{Snapshot, Storing, encode, restore};
+use crate::durable::taken_over;
+use crate::error::Kind;
 use crate::events::{Block, Event, Events, Order};
 use crate::hash::{SEGMENTS, Segment, fixed_hash};
 use crate::job::Shared;
+use crate::machine::Machine;
 use crate::pace::{Pace, first};
 use crate::time::Time;
 
@@ -91,10 +94,10 @@ impl<A: Agent> Root<A> {
     }
 
     /// Copies further segments for about as long as `slice`; whether that was the last of them.
-    fn copy_on(&mut self, slice: Duration) -> bool {
-        let begun = Instant::now();
+    fn copy_on(&mut self, slice: Duration, machine: &Machine) -> bool {
+        let begun = machine.instant();
         while let Some(segment) = self.snapshot.as_mut().and_then(Snapshot::next) {
-            if begun.elapsed() > slice {
+            if machine.instant().saturating_duration_since(begun) > slice {
                 return false;
             }
             self.copy(segment);
@@ -274,7 +277,9 @@ pub(crate) fn root<'s, A: Agent>(
                     });
                 drop(session);
                 if let Err(error) = restored {
-                    shared.fail(error);
+                    // Whoever takes a job over deletes in time what only earlier runs have needed.
+                    let taken = error.kind() == Kind::Lost && durable.is_taken_over().unwrap_or(false);
+                    shared.fail(if taken { taken_over(&durable.job) } else { error });
                 }
                 if let Some(due) = root.timers.earliest() {
                     timer_capabilities =
@@ -303,7 +308,7 @@ pub(crate) fn root<'s, A: Agent>(
                         && asked.front().is_some_and(|(time, _)| before.is_none_or(|before| *time <= before))
                         && let Some((time, capability)) = asked.pop_front()
                     {
-                        root.copy_on(Duration::MAX);
+                        root.copy_on(Duration::MAX, &shared.machine);
                         if let Some(snapshot) = root.snapshot.take() {
                             storing.store(snapshot, &name, at.0, durable, stored.clone());
                         }
@@ -375,7 +380,7 @@ pub(crate) fn root<'s, A: Agent>(
             if let Some(durable) = &durable
                 && root.snapshot.is_some()
             {
-                if root.copy_on(SLICE) {
+                if root.copy_on(SLICE, &shared.machine) {
                     if let Some(snapshot) = root.snapshot.take() {
                         storing.store(snapshot, &name, at.0, durable, stored.clone());
                     }

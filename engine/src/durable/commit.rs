@@ -14,7 +14,7 @@ use timely::dataflow::{Scope, StreamVec};
 
 use super::ledger::Reads;
 use super::shape::Shape;
-use super::{Durable, KEPT, Manifest, Part, VERSION, manifest_name, sealed, taken_over};
+use super::{Durable, KEPT, Manifest, Part, VERSION, manifest_name, numbers, sealed, taken_over};
 use crate::error::{Error, Kind, Result};
 use crate::hash::SEGMENTS;
 use crate::job::Shared;
@@ -146,7 +146,7 @@ pub(crate) fn commit<'s>(
                 return false;
             }
             if ended {
-                activator.activate_after(std::time::Duration::from_millis(20));
+                pace_.wake_after(&activator, std::time::Duration::from_millis(20));
             }
             true
         }
@@ -265,7 +265,10 @@ impl Book {
         move |durable: &Durable| {
             let content = serde_json::to_vec(&Some(manifest))
                 .map_err(|error| Error::new(Kind::Internal, error.to_string()))?;
-            if !durable.store.create(&manifest_name(&job, number), sealed(content))? {
+            let created = durable.store.create(&manifest_name(&job, number), sealed(content))?;
+            // The manifest of this number by which another run took over may be deleted by now: that run goes on
+            // with higher ones. Then nothing here is current, least of all what this run takes for obsolete.
+            if !created || numbers(&job, &*durable.store)?.last() != Some(&number) {
                 return Err(taken_over(&job));
             }
             // What no kept manifest names goes; if that fails, it only takes space.

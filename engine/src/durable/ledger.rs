@@ -91,8 +91,11 @@ pub(crate) fn ledger<'s>(
     pace.add_source(scope.activator_for(address));
     let (shared_, reads, delivery) = (shared.clone(), reads.clone(), shared.config.delivery);
     let restored = durable.plan.restored().unwrap_or(0);
-    builder.build(move |_capabilities| {
+    let (mut opening, obsolete) = (durable.plan.opening.clone(), durable.plan.obsolete);
+    builder.build(move |mut capabilities| {
         let _output = output;
+        let mut begin = capabilities.pop();
+        let mut trims = VecDeque::from([(u64::from(opening.is_some()), obsolete)]);
         let mut pending: BTreeMap<Time, (Capability<Time>, Vec<Bound>)> = BTreeMap::new();
         let mut outstanding: VecDeque<(u64, Capability<Time>)> = VecDeque::new();
         let mut appended = 0;
@@ -105,9 +108,17 @@ pub(crate) fn ledger<'s>(
                     held.1.append(bounds);
                 });
             }
+            let held = begin.take();
             let Some(log) = log.as_mut() else { return };
             let frontier = frontiers.iter().filter_map(first).min();
-            let mut work = || -> Result<()> {
+            let work = || -> Result<()> {
+                if let Some(opening) = opening.take() {
+                    log.append(encoded(&opening)?)?;
+                    appended += 1;
+                    reads.borrow_mut().logged.push_back(opening.time);
+                    // Nothing that is not bound leaves before it is known that nothing is.
+                    outstanding.extend(held.filter(|_| opening.void).map(|held| (appended, held)));
+                }
                 while let Some(entry) = pending.first_entry() {
                     let time = *entry.key();
                     if frontier.is_some_and(|frontier| frontier <= time) {
@@ -124,7 +135,6 @@ pub(crate) fn ledger<'s>(
                     }
                     reads.since.push_back(binding);
                 }
-                // Before what is older is cut off.
                 let settled_at = reads.borrow_mut().settled_at.take();
                 if let Some(time) = settled_at {
                     since = time;
@@ -143,7 +153,14 @@ pub(crate) fn ledger<'s>(
                 }
                 let obsolete = std::mem::take(&mut reads.borrow_mut().obsolete);
                 if obsolete > 0 && delivery == Delivery::ExactlyOnce {
-                    log.trim(obsolete)?;
+                    trims.push_back((appended, obsolete));
+                }
+                // What is cut off must have been followed by what says so.
+                while let Some(&(_, count)) = trims.front().filter(|(number, _)| *number <= durable) {
+                    trims.pop_front();
+                    if count > 0 {
+                        log.trim(count)?;
+                    }
                 }
                 Ok(())
             };

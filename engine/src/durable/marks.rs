@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use timely::dataflow::operators::generic::OutputBuilder;
@@ -39,7 +39,7 @@ pub(crate) fn marks<'s>(
     builder.build(move |mut capabilities| {
         let mut capability = capabilities.pop().filter(|_| first_worker && every.is_some());
         let every = every.unwrap_or(Duration::MAX);
-        let mut last = Instant::now();
+        let mut last = shared.machine.instant();
         // The open time at the last mark: nothing has happened while it stays.
         let mut marked = pace.open();
         let mut begun = false;
@@ -62,9 +62,10 @@ pub(crate) fn marks<'s>(
                 return;
             }
             let happened = pace.open() > marked;
-            if happened && (ending || last.elapsed() >= every) {
+            let elapsed = shared.machine.instant().saturating_duration_since(last);
+            if happened && (ending || elapsed >= every) {
                 let time = pace.open();
-                (marked, last) = (time, Instant::now());
+                (marked, last) = (time, shared.machine.instant());
                 let mut handle = output.activate();
                 let mut session = handle.session(&*held);
                 (0..peers).for_each(|worker| session.give(Mark { worker, time }));
@@ -75,7 +76,8 @@ pub(crate) fn marks<'s>(
             if ending {
                 capability = None;
             } else if happened {
-                activator.activate_after(every.saturating_sub(last.elapsed()).max(Duration::from_millis(1)));
+                let elapsed = shared.machine.instant().saturating_duration_since(last);
+                pace.wake_after(&activator, every.saturating_sub(elapsed).max(Duration::from_millis(1)));
             }
         }
     });

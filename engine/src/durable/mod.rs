@@ -24,7 +24,6 @@ pub(crate) mod snapshot;
 pub(crate) use shape::Shape;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -34,6 +33,7 @@ use serde::{Deserialize, Serialize};
 use crate::connect::{Log, PartitionId, Position, Store};
 use crate::error::{Error, Kind, Result};
 use crate::job::Delivery;
+use crate::machine::Io;
 use crate::time::Time;
 
 /// Where checkpoints are kept, and how often they are taken.
@@ -56,8 +56,6 @@ impl std::fmt::Debug for Checkpoints {
 
 /// How many checkpoints are kept.
 const KEPT: usize = 3;
-/// How long the log may take for a record at the start.
-const LOGGING: Duration = Duration::from_secs(60);
 /// The version of what is stored.
 const VERSION: u32 = 1;
 
@@ -131,6 +129,10 @@ pub(crate) struct Plan {
     pub(crate) kept: Vec<(u64, Vec<String>)>,
     /// In the order of their times; all since the checkpoint.
     pub(crate) bindings: Vec<Binding>,
+    /// What the log is told first; before that is durable, what is older must not be cut off.
+    opening: Option<Binding>,
+    /// So many records of the log are not needed any more.
+    obsolete: u64,
 }
 
 impl Plan {
@@ -164,6 +166,13 @@ pub(crate) struct Durable {
     pub(crate) io: Io,
 }
 
+impl Durable {
+    /// Whether a run that came later has taken the job over.
+    pub(crate) fn is_taken_over(&self) -> Result<bool> {
+        Ok(numbers(&self.job, &*self.store)?.last().is_some_and(|&newest| newest > self.plan.number))
+    }
+}
+
 /// A waker for somebody who is built later.
 #[derive(Default)]
 pub(crate) struct LateWaker(Mutex<Option<crate::connect::Waker>>);
@@ -177,29 +186,6 @@ impl LateWaker {
         if let Some(waker) = waker {
             waker();
         }
-    }
-}
-
-/// A thread that waits for the store, so that no worker does.
-pub(crate) struct Io(Sender<Box<dyn FnOnce() + Send>>);
-
-impl Io {
-    /// Starts it. The receiver is told when it has ended: when nobody can ask it any more, and all is done.
-    pub(crate) fn new() -> Result<(Self, Receiver<()>)> {
-        let (sender, work) = channel::<Box<dyn FnOnce() + Send>>();
-        let (end, ended) = channel();
-        std::thread::Builder::new()
-            .name("checkpoints".to_owned())
-            .spawn(move || {
-                work.into_iter().for_each(|work| work());
-                let _ = end.send(());
-            })
-            .map_err(|error| Error::io("starting a thread", &error))?;
-        Ok((Io(sender), ended))
-    }
-    pub(crate) fn run(&self, work: impl FnOnce() + Send + 'static) {
-        // It ends only after all who could ask it.
-        let _ = self.0.send(Box::new(work));
     }
 }
 
@@ -220,6 +206,22 @@ pub(crate) fn numbers(job: &str, store: &dyn Store) -> Result<Vec<u64>> {
 pub(crate) fn newest(job: &str, store: &dyn Store) -> Result<Option<(u64, Manifest)>> {
     let Some(number) = numbers(job, store)?.last().copied() else { return Ok(None) };
     Ok(read_manifest(job, number, store)?.map(|manifest| (number, manifest)))
+}
+
+/// The name of a part's object. The number of a run's first manifest tells the runs of a job apart.
+fn part_name(job: &str, time: Time, run: u64, worker: usize, root: &str) -> String {
+    let plain = |c: char| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '_' };
+    let mut plain: String = root.chars().map(plain).collect();
+    // Two names must not become one.
+    if plain != root {
+        plain += &format!("-{:08x}", crate::hash::fixed_hash(root) as u32);
+    }
+    format!("{job}/parts/{time:016}-{run}-{worker}-{plain}")
+}
+
+/// The run that has stored a part.
+fn run_of(part: &str) -> Option<u64> {
+    part.rsplit('/').next()?.split('-').nth(1)?.parse().ok()
 }
 
 /// Finds out from where to go on, and takes the job over from a run that may still be there: that one can
@@ -260,23 +262,19 @@ pub(crate) fn take_over(job: &str, store: &dyn Store, log: &mut dyn Log, deliver
         return Err(taken_over(job));
     }
     kept.push((number, manifest.as_ref().map(Manifest::objects).unwrap_or_default()));
-    tidy(job, store, &kept, &numbers);
+    tidy(job, store, number, &kept, &numbers);
     let void = bindings.iter().rposition(|binding| binding.void).map_or(0, |at| at + 1);
     let void = if delivery == Delivery::AtLeastOnce { bindings.len() } else { void };
     let (old, bindings): (Vec<_>, Vec<_>) = bindings
         .into_iter()
         .enumerate()
         .partition(|(number, binding)| *number < void || binding.time < since);
-    let mut bindings: Vec<_> = bindings.into_iter().map(|(_, binding)| binding).collect();
-    // Before what is older is cut off; and before outputs leave that are not bound.
+    let bindings: Vec<_> = bindings.into_iter().map(|(_, binding)| binding).collect();
     let void = delivery == Delivery::AtLeastOnce;
-    if void || manifest.is_some() {
-        let time = bindings.last().map_or(since, |binding| binding.time.max(since));
-        bindings.push(Binding { time, bounds: Vec::new(), void, since });
-        append(log, &bindings[bindings.len() - 1])?;
-    }
-    log.trim(old.len() as u64)?;
-    Ok(Plan { number, manifest, kept, bindings })
+    let time = bindings.last().map_or(since, |binding| binding.time.max(since));
+    let opening = (void || manifest.is_some()).then_some(Binding { time, bounds: Vec::new(), void, since });
+    let obsolete = old.len() as u64;
+    Ok(Plan { number, manifest, kept, bindings, opening, obsolete })
 }
 
 /// Whether a log goes with the newest manifest: is of the same topics, and not cut beyond it.
@@ -306,21 +304,6 @@ fn belongs(job: &str, store: &dyn Store, manifest: &Manifest, bindings: &[Bindin
     ))
 }
 
-/// Appends a record and waits for it.
-fn append(log: &mut dyn Log, binding: &Binding) -> Result<()> {
-    log.append(ledger::encoded(binding)?)?;
-    let begun = std::time::Instant::now();
-    while log.durable()? == 0 {
-        if begun.elapsed() > LOGGING {
-            let why =
-                "the log of bindings was not written within a minute: check the broker, then start again";
-            return Err(Error::new(Kind::Unavailable, why));
-        }
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    Ok(())
-}
-
 pub(crate) fn read_manifest(job: &str, number: u64, store: &dyn Store) -> Result<Option<Manifest>> {
     let name = manifest_name(job, number);
     let bytes = store.get(&name)?.ok_or_else(|| damaged(store, &name, "it is gone"))?;
@@ -336,12 +319,14 @@ pub(crate) fn read_manifest(job: &str, number: u64, store: &dyn Store) -> Result
 }
 
 /// Deletes what earlier runs have left: manifests that are not kept, and parts that none of those kept names.
-fn tidy(job: &str, store: &dyn Store, kept: &[(u64, Vec<String>)], numbers: &[u64]) {
+fn tidy(job: &str, store: &dyn Store, number: u64, kept: &[(u64, Vec<String>)], numbers: &[u64]) {
     let needed: BTreeSet<&String> = kept.iter().flat_map(|(_, objects)| objects).collect();
     let old = numbers.iter().filter(|number| kept.iter().all(|(kept, _)| kept != *number));
     let old = old.map(|&number| manifest_name(job, number));
     let parts = store.list(&format!("{job}/parts/")).unwrap_or_default();
-    let orphans = parts.into_iter().filter(|part| !needed.contains(part));
+    // If yet another run has come meanwhile, its parts are none of this one's business.
+    let before = |part: &String| run_of(part).is_some_and(|run| run < number);
+    let orphans = parts.into_iter().filter(|part| before(part) && !needed.contains(part));
     for name in old.chain(orphans) {
         if let Err(error) = store.delete(&name) {
             tracing::warn!(%error, name, "an old checkpoint object was not deleted");
@@ -349,7 +334,7 @@ fn tidy(job: &str, store: &dyn Store, kept: &[(u64, Vec<String>)], numbers: &[u6
     }
 }
 
-fn taken_over(job: &str) -> Error {
+pub(crate) fn taken_over(job: &str) -> Error {
     let why = "another run of it has taken over: end one of the two, or give one another name";
     Error::new(Kind::Conflict, format!("job {job:?} cannot go on: {why}"))
 }

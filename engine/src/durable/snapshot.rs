@@ -4,12 +4,11 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use bytes::Bytes;
 use serde::de::DeserializeOwned;
 use timely::dataflow::operators::Capability;
 
 use super::commit::Report;
-use super::{Durable, Manifest, Part, damaged, sealed, unsealed};
+use super::{Durable, Manifest, Part, damaged, part_name, sealed, unsealed};
 use crate::agents::Agent;
 use crate::connect::{Store, Waker};
 use crate::error::{Error, Kind, Result};
@@ -87,9 +86,7 @@ impl Storing {
         if segments.is_empty() {
             *outcome.lock().unwrap_or_else(PoisonError::into_inner) = Some(Ok(()));
         } else {
-            // The number of the plan tells the runs of a job apart.
-            let number = durable.plan.number;
-            let object = format!("{}/parts/{time:016}-{number}-{worker}-{}", durable.job, plain(root));
+            let object = part_name(&durable.job, time, durable.plan.number, worker, root);
             let bytes = content.len() as u64 + 8;
             part = Some(Part { object: object.clone(), segments, bytes });
             let (outcome, of) = (outcome.clone(), durable.clone());
@@ -112,14 +109,6 @@ impl Storing {
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
-}
-
-/// A name as a part of an object's.
-fn plain(name: &str) -> String {
-    let plain: String =
-        name.chars().map(|c| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '_' }).collect();
-    // Two names must not become one.
-    if plain == name { plain } else { format!("{plain}-{:08x}", fixed_hash(name) as u32) }
 }
 
 /// An agent as it is stored: its key, state and timer, with the names of fields.
@@ -178,7 +167,7 @@ pub(crate) fn each_segment(
     mut each: impl FnMut(u16, &[u8]) -> Result<()>,
 ) -> Result<()> {
     let lost = |why: &str| damaged(store, object, why);
-    let bytes: Bytes = store.get(object)?.ok_or_else(|| lost("it is gone"))?;
+    let bytes = store.get(object)?.ok_or_else(|| lost("it is gone"))?;
     let mut content = unsealed(&bytes).ok_or_else(|| lost("its checksum is wrong"))?;
     while !content.is_empty() {
         let (head, rest) = content.split_first_chunk::<10>().ok_or_else(|| lost("it is too short"))?;

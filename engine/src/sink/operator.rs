@@ -14,7 +14,7 @@ use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 
 use crate::connect::{Envelope, Message, PartitionId, PartitionWriter, Sink, SinkSettings, WriteBatch};
 use crate::error::Result;
-use crate::job::{Delivery, Shared};
+use crate::job::Shared;
 use crate::pace::{Pace, first};
 use crate::time::Time;
 
@@ -125,7 +125,6 @@ pub(crate) fn sink<'s, D: ExchangeData>(
             .filter(|manifest| manifest.sinks.iter().any(|known| known == topic))
             .map(|manifest| manifest.time)
     });
-    let waits = restored.is_some() && shared.config.delivery == Delivery::ExactlyOnce;
     let (pace, shared, time_of) = (pace.clone(), shared.clone(), encoder.time);
     builder.build(move |_capabilities| {
         let mut pending: BTreeMap<Time, (Capability<Time>, Vec<D>)> = BTreeMap::new();
@@ -164,7 +163,7 @@ pub(crate) fn sink<'s, D: ExchangeData>(
                     if frontier.is_some_and(|frontier| frontier <= time) {
                         break;
                     }
-                    if waits && pace.unbound().is_some_and(|unbound| unbound <= time) {
+                    if restored.is_some() && pace.unbound().is_some_and(|unbound| unbound <= time) {
                         break;
                     }
                     let (capability, updates) = entry.remove();

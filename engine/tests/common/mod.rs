@@ -223,6 +223,7 @@ impl PartitionWriter for MemoryWriter {
 }
 
 /// Waits for a condition, for half a minute at most.
+#[allow(clippy::disallowed_methods, reason = "a deadline for a real job")]
 pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
     while !condition() {

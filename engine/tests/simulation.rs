@@ -1,0 +1,231 @@
+//! The engine in a simulated world: whatever a seed lets happen (crashes at any moment, slow and failing writes,
+//! deliveries that are repeated, runs that stand still and go on when another has taken over, other numbers of
+//! workers, a clock that is set back), every output holds each change once, in order, and is at every time what a
+//! naive model says.
+//!
+//! `NEKTON_SEEDS=100000 cargo test --release -p nekton-engine --test simulation` runs so many, `NEKTON_SEED=17` one alone.
+
+#[path = "world/job.rs"]
+mod job;
+mod world;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Mutex;
+use std::sync::mpsc::channel;
+
+use nekton_engine::{Error, Kind, Simulator};
+
+use job::{Reading, check};
+use world::{Lie, World, print_of};
+
+/// How many seeds are run, unless the environment says otherwise.
+const SEEDS: u64 = 1_000;
+/// The most steps that a run takes which nothing stops: beyond, it hangs.
+const HANGS: u64 = 2_000_000;
+
+/// Publishes some more.
+fn publish(world: &World, random: &Simulator) {
+    let mut kept = world.kept();
+    for partition in 0..kept.inputs.len() as u64 {
+        for _ in 0..random.below(40) {
+            let input = &mut kept.inputs[partition as usize];
+            // A sensor's readings are in one partition, and so in order.
+            let sensor = random.below(8) * 4 + partition;
+            let (depot, value) = (random.below(3), random.below(20) as i64);
+            let reading = Reading { number: input.len() as u64, sensor, depot, value };
+            input.push(serde_json::to_vec(&reading).unwrap().into());
+        }
+    }
+}
+
+/// What a run may end with.
+fn expected(error: &Error) -> bool {
+    matches!(error.kind(), Kind::Io | Kind::Unavailable | Kind::Conflict)
+}
+
+/// A run that ends, or crashes at a step.
+fn crashing(world: &World, workers: usize, at: u64) {
+    let crashing = world.clone();
+    world.simulator.at_each_step(move |step| {
+        if step == at {
+            crashing.crash();
+        }
+        assert!(step < HANGS, "the run hangs");
+    });
+    if let Err(error) = job::job(world, workers) {
+        assert!(expected(&error), "{error}");
+    }
+}
+
+/// A run that stands still at a step, until `meanwhile` is over, and then goes on.
+fn zombie(world: &World, workers: usize, at: u64, meanwhile: impl FnOnce()) {
+    let (stands, standing) = channel();
+    let (go, goes) = channel::<()>();
+    let (goes, crashed) = (Mutex::new(goes), world.clone());
+    world.simulator.at_each_step(move |step| {
+        if step == at {
+            let _ = stands.send(());
+            // Whoever it is that ends first.
+            let _ = goes.lock().unwrap().recv();
+        }
+        if step > at + 20_000 {
+            crashed.crash();
+        }
+        assert!(step < HANGS, "the run hangs");
+    });
+    let of_old = world.clone();
+    #[expect(clippy::disallowed_methods, reason = "it stands still while the other runs")]
+    let old = std::thread::spawn(move || {
+        let ended = job::job(&of_old, workers);
+        of_old.simulator.at_each_step(|_| {});
+        ended
+    });
+    // An error: it has ended before.
+    let _ = standing.recv();
+    meanwhile();
+    drop(go);
+    match old.join() {
+        Ok(Ok(_)) => {}
+        // What only it would have read again may be gone.
+        Ok(Err(error)) => assert!(expected(&error) || error.kind() == Kind::Lost, "{error}"),
+        Err(panic) => std::panic::resume_unwind(panic),
+    }
+}
+
+/// One history. Panics if anything is not as it must be; returns a print of all that was written.
+fn one(seed: u64, lie: Option<Lie>) -> u64 {
+    let random = Simulator::new(seed ^ 0xA5A5);
+    let mut world = World::new(seed, lie);
+    let inputs = 1 + random.below(4) as usize;
+    {
+        let mut kept = world.kept();
+        kept.inputs = vec![Vec::new(); inputs];
+        kept.released = vec![0; inputs];
+    }
+    let mut number = 0;
+    let mut next = |world: &mut World| {
+        number += 1;
+        // The clock of the next machine may be ahead, or behind.
+        let ahead = if random.below(3) == 0 { random.below(200) as i64 - 100 } else { 0 };
+        world.next_run(seed * 1_000 + number, ahead)
+    };
+    for _ in 0..2 + random.below(6) {
+        publish(&world, &random);
+        let workers = 1 + random.below(5) as usize;
+        let run = next(&mut world);
+        let at = 1 + random.below(2_500);
+        if random.below(4) == 0 {
+            let newer = next(&mut world);
+            zombie(&run, workers, at, || {
+                publish(&newer, &random);
+                crashing(&newer, 1 + random.below(5) as usize, 1 + random.below(4_000));
+            });
+        } else {
+            crashing(&run, workers, at);
+        }
+    }
+    loop {
+        let last = next(&mut world);
+        last.simulator.at_each_step(|step| assert!(step < HANGS, "the last run hangs"));
+        match job::job(&last, 1 + random.below(5) as usize) {
+            Ok(_) => break,
+            // The store was out of reach for a moment.
+            Err(error) => assert_eq!(error.kind(), Kind::Unavailable, "{error}"),
+        }
+    }
+    check(&world);
+    let count =
+        |world: &World| world.kept().outputs.values().flatten().map(|of| of.messages.len()).sum::<usize>();
+    let before = count(&world);
+    let again = next(&mut world);
+    if job::job(&again, 1 + random.below(5) as usize).is_ok() {
+        assert_eq!(before, count(&world), "there was nothing left to do");
+    }
+    // Old checkpoints go, and what crashed runs have left.
+    let objects = world.kept().objects.keys().filter(|name| name.contains("/manifests/")).count();
+    assert!(objects <= 5, "{objects} manifests are kept");
+    print_of(&world.kept())
+}
+
+/// Runs seeds side by side until all have succeeded, or one has not.
+fn all(seeds: impl Iterator<Item = u64> + Send, lie: Option<Lie>) -> Option<(u64, String)> {
+    let seeds = Mutex::new(seeds);
+    let failed = Mutex::new(None);
+    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(4);
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                while failed.lock().unwrap().is_none() {
+                    let Some(seed) = seeds.lock().unwrap().next() else { return };
+                    if let Err(panic) = catch_unwind(AssertUnwindSafe(|| one(seed, lie))) {
+                        let said = panic.downcast_ref::<String>().cloned();
+                        let said = said.or_else(|| panic.downcast_ref::<&str>().map(|&said| said.to_owned()));
+                        failed.lock().unwrap().get_or_insert((seed, said.unwrap_or_default()));
+                    }
+                }
+            });
+        }
+    });
+    failed.into_inner().unwrap()
+}
+
+fn from_environment(name: &str) -> Option<u64> {
+    std::env::var(name).ok().map(|value| value.parse().unwrap())
+}
+
+#[test]
+fn whatever_happens_the_outputs_are_right_at_every_time() {
+    if let Some(seed) = from_environment("NEKTON_SEED") {
+        one(seed, None);
+        return;
+    }
+    let seeds = from_environment("NEKTON_SEEDS").unwrap_or(SEEDS);
+    if let Some((seed, said)) = all(0..seeds, None) {
+        panic!("NEKTON_SEED={seed} fails: {said}");
+    }
+}
+
+#[test]
+fn a_seed_does_the_same_again() {
+    for seed in [3, 17, 40] {
+        assert_eq!(one(seed, None), one(seed, None), "seed {seed}");
+    }
+}
+
+/// The oracle must notice what a broken engine would do, by one of these.
+fn is_noticed(lie: Lie, by: &[&str]) {
+    let seeds = 0..300;
+    let Some((seed, said)) = all(seeds.clone(), Some(lie)) else {
+        panic!("{lie:?} is not noticed with the seeds {seeds:?}");
+    };
+    println!("{lie:?} is noticed with seed {seed}: {said}");
+    assert!(by.iter().any(|by| said.contains(by)), "{lie:?} is noticed by something else: {said}");
+}
+
+#[test]
+fn bindings_that_are_skipped_are_noticed() {
+    is_noticed(Lie::BindingsAreLost, &["after number", "two times", "every event once"]);
+}
+#[test]
+fn input_that_is_acknowledged_early_is_noticed() {
+    is_noticed(Lie::InputIsLetGoEarly, &["does not have the record", "are gone", "every event once"]);
+}
+#[test]
+fn a_segment_that_is_forgotten_is_noticed() {
+    is_noticed(Lie::ASegmentIsForgotten, &["sensors at", "newest at", "the chain is broken"]);
+}
+#[test]
+fn outputs_that_are_written_again_are_noticed() {
+    is_noticed(Lie::OutputsForget, &["after number", "every event once", "the chain is broken"]);
+}
+#[test]
+fn runs_that_are_not_fenced_are_noticed() {
+    is_noticed(
+        Lie::NobodyIsFenced,
+        &["times go back", "every event once", "after number", "the chain is broken"],
+    );
+}
+#[test]
+fn input_that_comes_in_another_order_is_noticed() {
+    is_noticed(Lie::InputIsReordered, &["after number", "every event once", "two times"]);
+}
