@@ -233,7 +233,7 @@ fn at_least_once_repeats_but_loses_nothing_and_binds_nothing() {
         let folder = world.topics().join(".nekton/sums/bindings");
         files(&folder).iter().map(|path| fs::metadata(path).unwrap().len()).sum()
     };
-    let mut kill = |world: &mut World, flags: &str| {
+    let kill = |world: &mut World, flags: &str| {
         let mut job = world.job(flags).stderr(Stdio::null()).spawn().unwrap();
         let until = Instant::now() + Duration::from_millis(500);
         while Instant::now() < until {
