@@ -3,5 +3,6 @@
 
 pub mod broker;
 pub mod processes;
+pub mod s3;
 pub mod sums;
 pub mod topics;
