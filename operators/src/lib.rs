@@ -7,6 +7,10 @@
 #![forbid(unsafe_code)]
 
 pub mod aggregate;
+pub mod graphs;
+pub mod links;
 
 pub use aggregate::*;
+pub use graphs::*;
+pub use links::*;
 pub use ordered_float::OrderedFloat;

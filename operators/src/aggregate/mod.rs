@@ -36,6 +36,7 @@
 //! a value (a product with zeros, the longest text), a [`Fold`] needs only how two parts are combined.
 
 mod combine;
+mod correlation;
 mod exact;
 mod fold;
 mod histogram;
@@ -53,6 +54,7 @@ use nekton_engine::Time;
 use nekton_engine::agents::{Key, Record};
 
 pub use combine::{Of, of};
+pub use correlation::{Comoments, Correlation};
 pub use exact::{Decimal, Exact};
 pub use fold::{Fold, Monoid};
 pub use histogram::{Distinct, Histogram};

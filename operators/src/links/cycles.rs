@@ -24,6 +24,7 @@ fn below_a_child<'s, N: Key>(links: LinkCollection<'s, N>) -> LinkCollection<'s,
     links.iterate(|scope, left| {
         let arranged = arranged.enter(scope);
         let parents = left.map(|(_, parent)| parent).distinct();
-        arranged.join_core(parents.arrange_by_self(), |child, parent, ()| Some((child.clone(), parent.clone())))
+        arranged
+            .join_core(parents.arrange_by_self(), |child, parent, ()| Some((child.clone(), parent.clone())))
     })
 }
