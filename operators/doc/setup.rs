@@ -50,7 +50,7 @@ impl Own for &str {
 macro_rules! owned {
     ($($plain:ty)*) => { $(impl Own for $plain { type Owned = Self; fn own(self) -> Self { self } })* };
 }
-owned!(() i32 u8 u32 u64 i64 Decimal<2>);
+owned!(() i32 u8 u32 u64 i64 Decimal<2> Position);
 macro_rules! owned_tuple {
     ($($part:ident)*) => {
         impl<$($part: Own),*> Own for ($($part,)*) {

@@ -87,7 +87,7 @@ impl Monoid<i64> for Digits {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(12))]
+    #![proptest_config(common::cases(12))]
 
     #[test]
     fn counts_sums_and_means_are_those_of_the_values(changes in pairs(), batch in 1..20_usize) {

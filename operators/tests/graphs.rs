@@ -90,7 +90,7 @@ fn page_rank(links: &Bag<Link>, rounds: u64) -> Bag<(u8, i64)> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(16))]
+    #![proptest_config(common::cases(16))]
 
     #[test]
     fn reachable_is_what_a_search_finds(links in links(), roots in changes(0..NODES, 4), batch in 1..20_usize) {

@@ -77,7 +77,7 @@ fn rolled_up(links: &Bag<Link>, values: &Bag<(u8, i64)>) -> Bag<(u8, (isize, i64
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(16))]
+    #![proptest_config(common::cases(16))]
 
     #[test]
     fn roll_ups_are_sums_over_everything_below(links in links(), values in values(), batch in 1..20_usize) {

@@ -119,9 +119,9 @@ pub trait Graph<'s, N: Key> {
     /// # let ranks: Vec<String> = topics.lines("ranks").iter().map(|line| line.split(r#","time"#).next().unwrap().to_owned() + "}").collect();
     /// # let topics = { struct Shown(Vec<String>); impl Shown { fn lines(&self, _: &str) -> &[String] { &self.0 } } Shown(ranks) };
     /// assert_eq!(topics.lines("ranks"), [
-    ///     r#"{"key":"a","value":1402701}"#,
+    ///     r#"{"key":"a","value":1408346}"#,
     ///     r#"{"key":"b","value":150000}"#,
-    ///     r#"{"key":"hub","value":1447296}"#,
+    ///     r#"{"key":"hub","value":1441648}"#,
     /// ]);
     /// ```
     fn page_rank(self, settings: PageRank) -> VecCollection<'s, Time, (N, i64), isize>;

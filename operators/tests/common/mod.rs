@@ -27,6 +27,11 @@ pub const NONE: &[Change<()>] = &[];
 /// The latest time at which something changes.
 pub const LAST: Time = 12;
 
+/// So many random inputs for each promise; a seed that failed is printed, not kept.
+pub fn cases(cases: u32) -> ProptestConfig {
+    ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(cases) }
+}
+
 /// Up to `most` records that come at some time, most of which go at another, or at the same one.
 pub fn changes<D: Debug + Clone>(
     record: impl Strategy<Value = D>,
