@@ -1,7 +1,6 @@
 //! The operator behind all aggregates: a state for each key, which the changes of a closed time change.
 
 use std::collections::BTreeMap;
-use std::hash::Hash;
 
 use differential_dataflow::consolidation::consolidate;
 use differential_dataflow::difference::Semigroup;
@@ -41,7 +40,7 @@ pub(crate) fn keyed<'s, K, V, R, A>(
 ) -> VecCollection<'s, Time, (K, A::Output), isize>
 where
     K: Key,
-    V: ExchangeData + Hash,
+    V: ExchangeData,
     R: ExchangeData + Semigroup,
     A: Keep<V, R> + 'static,
 {

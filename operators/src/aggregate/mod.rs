@@ -46,8 +46,6 @@ mod quantiles;
 mod sums;
 mod tree;
 
-use std::hash::Hash;
-
 use differential_dataflow::difference::{Abelian, Multiply};
 use differential_dataflow::{ExchangeData, VecCollection};
 use nekton_engine::Time;
@@ -141,7 +139,7 @@ impl<V, A: Aggregate<V>> Keep<V, isize> for OfRecords<A> {
 }
 
 /// Aggregates of the values of each key.
-pub trait AggregateKeys<'s, K: Key, V: Record + Hash> {
+pub trait AggregateKeys<'s, K: Key, V: Record> {
     /// The aggregate of each key that has values, see [the module](crate::aggregate).
     ///
     /// **Cost**: a change takes what the aggregate takes for it, twice what it takes to show a result, and
@@ -167,14 +165,14 @@ pub trait AggregateKeys<'s, K: Key, V: Record + Hash> {
     fn aggregate<A: Aggregate<V>>(self, aggregate: A) -> VecCollection<'s, Time, (K, A::Output), isize>;
 }
 
-impl<'s, K: Key, V: Record + Hash> AggregateKeys<'s, K, V> for VecCollection<'s, Time, (K, V), isize> {
+impl<'s, K: Key, V: Record> AggregateKeys<'s, K, V> for VecCollection<'s, Time, (K, V), isize> {
     fn aggregate<A: Aggregate<V>>(self, aggregate: A) -> VecCollection<'s, Time, (K, A::Output), isize> {
         keyed(self, "Aggregate", OfRecords(aggregate))
     }
 }
 
 /// Aggregates of everything.
-pub trait AggregateAll<'s, V: Record + Hash> {
+pub trait AggregateAll<'s, V: Record> {
     /// The aggregate of all values: one record, or none where there are no values.
     ///
     /// **Cost** and **memory** as of [`aggregate`](AggregateKeys::aggregate) with one key: one worker holds the state, and
@@ -196,7 +194,7 @@ pub trait AggregateAll<'s, V: Record + Hash> {
     fn aggregate_all<A: Aggregate<V>>(self, aggregate: A) -> VecCollection<'s, Time, A::Output, isize>;
 }
 
-impl<'s, V: Record + Hash> AggregateAll<'s, V> for VecCollection<'s, Time, V, isize> {
+impl<'s, V: Record> AggregateAll<'s, V> for VecCollection<'s, Time, V, isize> {
     fn aggregate_all<A: Aggregate<V>>(self, aggregate: A) -> VecCollection<'s, Time, A::Output, isize> {
         self.map(|value| ((), value)).aggregate(aggregate).map(|((), output)| output)
     }

@@ -1,7 +1,5 @@
 //! Everything above a node, and aggregates of everything below one.
 
-use std::hash::Hash;
-
 use differential_dataflow::VecCollection;
 use differential_dataflow::operators::Iterate;
 use nekton_engine::Time;
@@ -20,7 +18,7 @@ pub(crate) fn ancestors<'s, N: Key>(links: LinkCollection<'s, N>) -> LinkCollect
     })
 }
 
-pub(crate) fn gather<'s, N: Key, V: Record + Hash, A: Aggregate<V>>(
+pub(crate) fn gather<'s, N: Key, V: Record, A: Aggregate<V>>(
     links: LinkCollection<'s, N>,
     values: VecCollection<'s, Time, (N, V), isize>,
     aggregate: A,

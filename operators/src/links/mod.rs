@@ -17,8 +17,6 @@ mod cycles;
 mod roll_up;
 mod sharing;
 
-use std::hash::Hash;
-
 use differential_dataflow::VecCollection;
 use nekton_engine::Time;
 use nekton_engine::agents::{Key, Record};
@@ -90,7 +88,7 @@ pub trait Links<'s, N: Key> {
     ///     r#"{"key":"north","value":90,"time":2}"#,
     /// ]);
     /// ```
-    fn gather<V: Record + Hash, A: Aggregate<V>>(
+    fn gather<V: Record, A: Aggregate<V>>(
         self,
         values: VecCollection<'s, Time, (N, V), isize>,
         aggregate: A,
@@ -143,7 +141,7 @@ impl<'s, N: Key> Links<'s, N> for LinkCollection<'s, N> {
     ) -> VecCollection<'s, Time, (N, A::Output), isize> {
         roll_up::roll_up(self, values, aggregate)
     }
-    fn gather<V: Record + Hash, A: Aggregate<V>>(
+    fn gather<V: Record, A: Aggregate<V>>(
         self,
         values: VecCollection<'s, Time, (N, V), isize>,
         aggregate: A,

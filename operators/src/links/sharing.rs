@@ -1,7 +1,5 @@
 //! Computed links: between those who share something, or whose series are correlated.
 
-use std::hash::Hash;
-
 use differential_dataflow::VecCollection;
 use differential_dataflow::operators::ThresholdTotal;
 use nekton_engine::Time;
@@ -80,7 +78,7 @@ pub fn sharing_at_least<'s, K: Key, N: Key>(
 /// # });
 /// assert_eq!(topics.lines("alike"), [r#"{"data":["s1","s2"],"time":1,"diff":1}"#]);
 /// ```
-pub fn correlated<'s, M: Key, N: Key, V: Exact + Hash>(
+pub fn correlated<'s, M: Key, N: Key, V: Exact>(
     series: VecCollection<'s, Time, (M, (N, V)), isize>,
     at_least: f64,
     samples: usize,
