@@ -16,13 +16,13 @@ fn links() -> impl Strategy<Value = Vec<Change<Link>>> {
     let any = (0..9_u8, 0..9_u8);
     prop_oneof![
         2 => changes(down.clone(), 14),
-        2 => changes(prop_oneof![6 => down, 1 => any.clone()], 14),
+        2 => changes(prop_oneof![6 => down, 1 => any.clone()], 20),
         1 => changes(any, 10),
     ]
 }
 
 fn values() -> impl Strategy<Value = Vec<Change<(u8, i64)>>> {
-    changes((0..9_u8, -3..20_i64), 14)
+    changes((0..9_u8, -3..20_i64), 24)
 }
 
 /// Everything above each node, in one step or more.
@@ -119,7 +119,7 @@ proptest! {
     }
 
     #[test]
-    fn who_is_correlated_is_linked(series in changes((0..6_u8, (0..4_u8, -4..5_i64)), 24), batch in 1..20_usize) {
+    fn who_is_correlated_is_linked(series in changes((0..5_u8, (0..3_u8, -3..4_i64)), 40), batch in 1..20_usize) {
         check(&series, NONE, batch, |series, _| correlated(series, 0.8, 3), |series, _| {
             let moments = by_key(series);
             let linked = |one: u8, other: u8| {

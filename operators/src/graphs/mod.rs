@@ -3,7 +3,7 @@
 //! | | answers | a change takes |
 //! |---|---|---|
 //! | [`reachable`](Graph::reachable) | what can be reached from somewhere | what is no longer, or newly, reached as fast as before |
-//! | [`shortest_paths`](Graph::shortest_paths) | how far it is from the nearest start | whose distance changes |
+//! | [`shortest_paths`](Lengths::shortest_paths) | how far it is from the nearest start | whose distance changes |
 //! | [`components`](Graph::components) | what is connected at all | little, unless components merge or fall apart |
 //! | [`labels`](Graph::labels) | which communities there are | whose label changes in some round |
 //! | [`page_rank`](Graph::page_rank) | what is important | whose rank changes in some round: often a large part |

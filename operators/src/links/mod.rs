@@ -2,7 +2,7 @@
 //!
 //! What a link means is up to the program: a vehicle and its depot, a phone and its cell, two accounts and a
 //! transfer. It comes from agents' views (`vehicles.map(|(vehicle, view)| (vehicle, view.depot))`), from a
-//! table, or is computed: [`near`](crate::near), [`sharing`](crate::sharing), [`correlated`](crate::correlated).
+//! table, or is computed: [`near`](crate::Proximity::near), [`sharing`], [`correlated`].
 //!
 //! ```text
 //! (vehicle, depot)  (depot, region)        .roll_up(loads, Sum)        region  Σ
