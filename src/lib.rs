@@ -86,8 +86,8 @@ pub mod prelude {
         Agent, Agents, Context, Events, Flow, Runner, Time, View, changes, diffs, keyed, upsert,
     };
     pub use nekton_operators::{
-        AggregateAll, AggregateKeys, BottomK, Count, Decimal, Distinct, Graph, Histogram, Lengths, Links, Max,
-        Mean, Min, Position, Proximity, Quantiles, Sum, TopK, Variance, of,
+        AggregateAll, AggregateKeys, BottomK, Count, Decimal, Distinct, Graph, Histogram, Lengths, Links,
+        Max, Mean, Min, Position, Proximity, Quantiles, Sum, TopK, Variance, of,
     };
     pub use serde::{Deserialize, Serialize};
 }
