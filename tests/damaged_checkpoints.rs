@@ -62,10 +62,10 @@ impl World {
     }
 }
 
-/// One line on standard error, and code 1.
+/// One line on standard error, and the code that says that starting it again would not help.
 fn refused(output: Output) -> String {
     let said = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert_eq!(output.status.code(), Some(2), "{said}");
     assert!(!said.contains("panicked"), "{said}");
     said
 }

@@ -108,7 +108,7 @@ pub enum Delivery {
     /// got their time.
     #[default]
     ExactlyOnce,
-    /// No change is lost. Outputs wait for nothing; after a crash, those since the last checkpoint may come again, at
+    /// No change is lost. Outputs wait for no log; after a crash, those since the last checkpoint may come again, at
     /// other times, and put together in another way.
     AtLeastOnce,
 }

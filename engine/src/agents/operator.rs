@@ -20,6 +20,7 @@ use super::timers::Timers;
 use super::{Agent, Agents, Effects, Key, TimerChange};
 use crate::connect::{Position, Waker};
 use crate::durable::commit::Report;
+use crate::durable::compact::Places;
 use crate::durable::marks::Mark;
 use crate::durable::snapshot::{Snapshot, Storing, encode, restore};
 use crate::durable::taken_over;
@@ -53,6 +54,8 @@ struct Root<A: Agent> {
     sorter: Sorter,
     /// By segment: changed since the last snapshot.
     dirty: Vec<bool>,
+    /// Where segments are stored.
+    places: Places,
     /// What is being copied.
     snapshot: Option<Snapshot>,
 }
@@ -66,6 +69,7 @@ impl<A: Agent> Root<A> {
             touched: Vec::new(),
             sorter: Sorter::default(),
             dirty: vec![false; SEGMENTS],
+            places: Places::new(),
             snapshot: None,
         }
     }
@@ -271,8 +275,13 @@ pub(crate) fn root<'s, A: Agent>(
                 let capability = capabilities[0].delayed(&time);
                 let mut handle = views_output.activate();
                 let mut session = handle.session(&capability);
-                let restored =
-                    restore::<A>(&name, &manifest, &*durable.store, at, |segment, key, state, timer| {
+                let restored = restore::<A>(
+                    &name,
+                    &manifest,
+                    &*durable.store,
+                    at,
+                    &mut root.places,
+                    |segment, key, state, timer| {
                         if let Some(view) = state.view() {
                             session.give(((key.clone(), view), time, 1));
                         }
@@ -280,7 +289,8 @@ pub(crate) fn root<'s, A: Agent>(
                             root.timers.change(segment as u16, &key, TimerChange::Set(due));
                         }
                         root.agencies[segment].restore(key, state);
-                    });
+                    },
+                );
                 drop(session);
                 if let Err(error) = restored {
                     // Whoever takes a job over deletes in time what only earlier runs have needed.
@@ -316,8 +326,9 @@ pub(crate) fn root<'s, A: Agent>(
                     {
                         root.copy_on(Duration::MAX, &shared.machine);
                         if let Some(snapshot) = root.snapshot.take() {
-                            storing.store(snapshot, &name, at.0, durable, stored.clone());
+                            storing.store(snapshot, &name, at.0, durable, &mut root.places, stored.clone());
                         }
+                        root.places.tidy(&mut root.dirty);
                         root.snapshot = Some(Snapshot::new(time, capability, &mut root.dirty));
                     }
                 };
@@ -398,7 +409,7 @@ pub(crate) fn root<'s, A: Agent>(
             {
                 if root.copy_on(SLICE, &shared.machine) {
                     if let Some(snapshot) = root.snapshot.take() {
-                        storing.store(snapshot, &name, at.0, durable, stored.clone());
+                        storing.store(snapshot, &name, at.0, durable, &mut root.places, stored.clone());
                     }
                 } else {
                     activator.activate();

@@ -12,11 +12,13 @@
 //! * `marks.rs` decides when a checkpoint is taken: worker 0 sends a mark with a time to all roots.
 //! * `snapshot.rs` copies a root's state, segment by segment, while it goes on.
 //! * `replay.rs` finds a stretch of the past that is to be replayed: a plan for a run that keeps nothing itself.
+//! * `compact.rs` says which segments are to be stored again, so that objects do not become many.
 //! * `check.rs` compares a program with a checkpoint before anything starts, by the `shape.rs` of its roots.
 //! * `commit.rs` puts the parts together, on worker 0: a checkpoint counts once its manifest is stored.
 
 pub(crate) mod check;
 pub(crate) mod commit;
+pub(crate) mod compact;
 pub(crate) mod ledger;
 pub(crate) mod marks;
 pub(crate) mod replay;

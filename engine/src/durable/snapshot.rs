@@ -8,6 +8,7 @@ use serde::de::DeserializeOwned;
 use timely::dataflow::operators::Capability;
 
 use super::commit::Report;
+use super::compact::Places;
 use super::{Durable, Manifest, Part, damaged, part_name, sealed, unsealed};
 use crate::agents::Agent;
 use crate::connect::{Store, Waker};
@@ -25,6 +26,8 @@ pub(crate) struct Snapshot {
     left: usize,
     next: usize,
     segments: Vec<u16>,
+    /// The size of each of these.
+    sizes: Vec<u64>,
     content: Vec<u8>,
 }
 
@@ -34,7 +37,16 @@ impl Snapshot {
         let todo = dirty.to_vec();
         dirty.fill(false);
         let left = todo.iter().filter(|dirty| **dirty).count();
-        Snapshot { time, capability, todo, left, next: 0, segments: Vec::new(), content: Vec::new() }
+        Snapshot {
+            time,
+            capability,
+            todo,
+            left,
+            next: 0,
+            segments: Vec::new(),
+            sizes: Vec::new(),
+            content: Vec::new(),
+        }
     }
 
     pub(crate) fn wants(&self, segment: usize) -> bool {
@@ -61,6 +73,7 @@ impl Snapshot {
         self.content.extend_from_slice(&[0; 10]);
         encode(&mut self.content);
         let size = (self.content.len() - at - 10) as u64;
+        self.sizes.push(size);
         self.content[at..at + 2].copy_from_slice(&(segment as u16).to_le_bytes());
         self.content[at + 2..at + 10].copy_from_slice(&size.to_le_bytes());
     }
@@ -78,9 +91,10 @@ impl Storing {
         root: &str,
         worker: usize,
         durable: &Arc<Durable>,
+        places: &mut Places,
         waker: Waker,
     ) {
-        let Snapshot { time, capability, segments, content, .. } = snapshot;
+        let Snapshot { time, capability, segments, sizes, content, .. } = snapshot;
         let outcome = Arc::new(Mutex::new(None));
         let mut part = None;
         if segments.is_empty() {
@@ -88,6 +102,10 @@ impl Storing {
         } else {
             let object = part_name(&durable.job, time, durable.plan.number, worker, root);
             let bytes = content.len() as u64 + 8;
+            let number = places.object();
+            for (&segment, size) in segments.iter().zip(sizes) {
+                places.put(usize::from(segment), number, size);
+            }
             part = Some(Part { object: object.clone(), segments, bytes });
             let (outcome, of) = (outcome.clone(), durable.clone());
             durable.io.run(move || {
@@ -128,6 +146,7 @@ pub(crate) fn restore<A: Agent>(
     manifest: &Manifest,
     store: &dyn Store,
     (worker, peers): (usize, usize),
+    places: &mut Places,
     mut agent: impl FnMut(usize, A::Key, A, Option<Time>),
 ) -> Result<()> {
     for part in manifest.roots.get(root).into_iter().flatten() {
@@ -140,11 +159,17 @@ pub(crate) fn restore<A: Agent>(
             let why = format!("an agent of {root:?} does not fit its type any more: {why}; {hint}");
             Error::new(Kind::Config, why)
         };
+        let number = places.object();
         each_segment(store, &part.object, |segment, mut agents| {
-            // A newer part may hold this segment.
-            if !(part.segments.contains(&segment) && mine(&segment)) {
+            if !mine(&segment) {
                 return Ok(());
             }
+            // A newer part may hold this segment.
+            if !part.segments.contains(&segment) {
+                places.outdated(number, agents.len() as u64);
+                return Ok(());
+            }
+            places.put(usize::from(segment), number, agents.len() as u64);
             while !agents.is_empty() {
                 let (key, state, timer) = one::<(A::Key, A, Option<Time>)>(&mut agents)
                     .map_err(|error| misfit(&error.to_string()))?;
