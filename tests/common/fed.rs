@@ -84,6 +84,13 @@ impl Fed {
         serde_json::from_str(&answer).unwrap()
     }
 
+    /// The same; `None` if there is no such topic.
+    pub fn try_about(&self, topic: &str, what: &str) -> Option<Value> {
+        let path = format!("/admin/v2/persistent/{}/{topic}/{what}", self.namespace);
+        let (status, answer) = broker().sandbox().admin("GET", &path, "").unwrap();
+        (status == 200).then(|| serde_json::from_str(&answer).unwrap())
+    }
+
     /// Closes a topic, and with it the file that it is stored in.
     pub fn unload(&self, topic: &str) {
         broker().admin("PUT", &format!("persistent/{}/{topic}/unload", self.namespace), "");
