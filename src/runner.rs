@@ -483,7 +483,12 @@ impl Runner {
         let until_end = self.until_end || replays;
         let files = FileSettings { until_end, ..FileSettings::default() };
         let settings = self.access.settings(name)?;
-        let pulsar = PulsarSettings { until_end, durable: settings.durable && !replays, ..settings };
+        let pulsar = PulsarSettings {
+            until_end,
+            durable: settings.durable && !replays,
+            keep_last: self.checkpoints != "none" && !replays,
+            ..settings
+        };
         let moved = self.topic.iter().cloned().collect::<BTreeMap<_, _>>();
         Ok(ByUrl::new(self.topics.clone(), moved, files, pulsar).outputs(self.outputs.clone()))
     }

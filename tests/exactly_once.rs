@@ -5,11 +5,13 @@ mod common;
 
 use std::time::{Duration, Instant};
 
-use common::broker::{broker, fresh};
-use common::sums::{Random, append, check, lines, mark, marked_lines, readings, start};
-use common::topics::{Reading as Topic, Writer, message};
+use common::broker::broker;
+use common::fed::{Fed, KEEPS_ALL, eventually};
+use common::sums::{Random, append, check, lines, mark, marked_lines, start};
+use common::topics::{Reading as Topic, publish};
 use nekton::connect::Start;
 use nekton_connectors::pulsar::{Pulsar, PulsarSettings};
+use serde_json::Value;
 
 /// The job, in a process of its own: this test program calls itself. Its flags are in the environment.
 #[test]
@@ -90,24 +92,8 @@ fn on_pulsar_too_a_job_that_is_killed_has_each_change_once() {
     let kills = std::env::var("NEKTON_KILLS").map_or(5, |kills| kills.parse().unwrap());
     let mut random = Random(0x2545_F491_4F6C_DD1D ^ seed);
     let folder = tempfile::tempdir().unwrap();
-    let name = fresh("exactly");
-    broker().admin("PUT", &format!("namespaces/public/{name}"), "");
-    // Outputs that nobody reads are deleted otherwise.
-    let kept = "{\"retentionTimeInMinutes\":-1,\"retentionSizeInMB\":-1}";
-    broker().admin("POST", &format!("namespaces/public/{name}/retention"), kept);
-    let topics = broker().base().replace("/default", &format!("/{name}"));
-    let pulsar = Pulsar::new(PulsarSettings { until_end: true, ..broker().settings("publisher") }).unwrap();
-    let input = format!("{topics}/readings");
-    let mut writers: Vec<_> = (0..2).map(|p| Writer::open(&pulsar, &input, p, 2).unwrap()).collect();
-    let mut written = [Vec::new(), Vec::new()];
-    let mut publish = |random: &mut Random| {
-        let partition = random.below(2);
-        let readings = readings(partition, random);
-        let lines = readings.iter().map(|reading| message(serde_json::to_string(reading).unwrap()));
-        writers[partition as usize].write(lines.collect()).unwrap();
-        written[partition as usize].extend(readings);
-    };
-    publish(&mut random);
+    let mut fed = Fed::new("exactly", &[KEEPS_ALL], &mut random);
+    let topics = fed.topics.clone();
     let flags = |workers: u64| {
         let folder = folder.path().display();
         format!(
@@ -117,24 +103,85 @@ fn on_pulsar_too_a_job_that_is_killed_has_each_change_once() {
     };
     for _ in 0..kills {
         let mut job = start(&flags(1 + random.below(3)));
-        let until = Instant::now() + Duration::from_millis(500 + random.below(1_500));
-        while Instant::now() < until {
-            publish(&mut random);
-            std::thread::sleep(Duration::from_millis(random.below(8)));
-        }
+        fed.publish_for(500 + random.below(1_500), &mut random);
         assert!(job.try_wait().unwrap().is_none(), "it runs until it is killed");
         job.kill().unwrap();
         job.wait().unwrap();
     }
-    for writer in &mut writers {
-        writer.wait(0).unwrap();
-    }
+    fed.wait();
     let mut job = start(&format!("{} --until-end", flags(2)));
     assert!(job.wait().unwrap().success());
-    let messages = |topic: &str| {
-        let url = format!("{topics}/{topic}");
-        let records = Topic::open(&pulsar, &url, Start::Earliest).unwrap().read_to_the_end().unwrap();
-        records.iter().map(|(_, record)| serde_json::from_slice(&record.payload).unwrap()).collect()
+    check(|topic| fed.messages(topic), &fed.written);
+}
+
+#[test]
+fn what_pulsar_deletes_because_all_have_read_it_is_not_written_again() {
+    deleted_when_read("");
+}
+
+#[test]
+fn with_progress_marks_too_what_pulsar_deletes_is_not_written_again() {
+    deleted_when_read("--progress-marks 50ms");
+}
+
+/// A job is killed whose outputs are deleted as soon as their only reader has them.
+fn deleted_when_read(more: &str) {
+    const OUTPUTS: [&str; 3] = ["echo", "sums", "by-depot"];
+    let mut random = Random(0x853C_49E6_748F_EA9B);
+    let folder = tempfile::tempdir().unwrap();
+    let keeps_nothing = ("retention", "{\"retentionTimeInMinutes\":0,\"retentionSizeInMB\":0}");
+    // Nor does the broker remember what it got from a producer.
+    let mut fed = Fed::new("deleted", &[keeps_nothing, ("deduplication", "false")], &mut random);
+    // All is made again at each start.
+    let flags = format!(
+        "--topics {} --checkpoints file:{} --checkpoint-every 1h {more}",
+        fed.topics,
+        folder.path().display()
+    );
+    let settings = PulsarSettings { until_end: true, ..broker().settings("downstream") };
+    let downstream = Pulsar::new(settings).unwrap();
+    let mut readers: Vec<Topic> = Vec::new();
+    let mut read = [Vec::new(), Vec::new(), Vec::new()];
+    let mut drain = |readers: &mut Vec<Topic>| -> usize {
+        for (reader, read) in readers.iter_mut().zip(&mut read) {
+            reader.partitions.iter_mut().for_each(|partition| partition.recheck());
+            let records = reader.read_to_the_end().unwrap();
+            reader.release();
+            read.extend(records.iter().map(|(_, r)| serde_json::from_slice::<Value>(&r.payload).unwrap()));
+        }
+        read[0].len()
     };
-    check(messages, &written);
+    for round in 0..3 {
+        let mut job = start(&flags);
+        for topic in OUTPUTS.iter().skip(readers.len()) {
+            let url = format!("{}/{topic}", fed.topics);
+            eventually("the job makes its outputs", || downstream.source(&url).is_ok());
+            readers.push(Topic::open(&downstream, &url, Start::Earliest).unwrap());
+        }
+        fed.publish_for(300, &mut random);
+        fed.wait();
+        eventually("the job writes all", || drain(&mut readers) >= fed.count());
+        let backlog = |topic: &str, of: &str| {
+            fed.about(topic, "stats")["subscriptions"][of]["msgBacklog"].as_u64().unwrap()
+        };
+        eventually("what is kept is no backlog", || {
+            OUTPUTS.iter().all(|topic| backlog(topic, "nekton-sums:last") <= 2)
+        });
+        job.kill().unwrap();
+        job.wait().unwrap();
+        drain(&mut readers);
+        eventually("all is read", || OUTPUTS.iter().all(|topic| backlog(topic, "nekton-downstream") == 0));
+        let other = format!("other-{round}");
+        publish(&fed.pulsar, &format!("{}/{other}", fed.topics), ["1".to_owned()]);
+        for topic in [&OUTPUTS[..], &[&other]].concat() {
+            fed.unload(topic);
+            fed.trim(topic);
+        }
+        eventually("the broker deletes what nobody needs", || {
+            fed.about(&other, "internalStats")["numberOfEntries"] == 0
+        });
+    }
+    assert!(start(&format!("{flags} --until-end")).wait().unwrap().success());
+    drain(&mut readers);
+    check(|topic| read[OUTPUTS.iter().position(|of| *of == topic).unwrap()].clone(), &fed.written);
 }

@@ -2,6 +2,7 @@
 #![allow(dead_code)]
 
 pub mod broker;
+pub mod fed;
 pub mod processes;
 pub mod s3;
 pub mod sums;

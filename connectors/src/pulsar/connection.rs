@@ -282,6 +282,8 @@ pub(super) fn refusal(code: i32, message: &str, what: &str) -> Error {
         _ => Kind::Unavailable,
     };
     let said = message.lines().next().unwrap_or_default();
+    // Some messages begin with the name of a class.
+    let said = said.rsplit_once("Exception: ").map_or(said, |(_, said)| said);
     let hint = match kind {
         Kind::Denied => ". Check --pulsar-token and what it grants",
         _ => "",

@@ -31,7 +31,8 @@ pub(super) struct PulsarLog {
 impl PulsarLog {
     pub(super) fn open(writing: &Pulsar, reading: &Pulsar, url: &str, waker: Waker) -> Result<Self> {
         let settings = SinkSettings { envelope: Envelope::Events, schema: None, partitions: 1 };
-        let sink = writing.sink(url, &settings)?;
+        // Its reader keeps what is needed of it.
+        let sink = writing.anchored_sink(url, &settings, false)?;
         // From here on, no earlier run writes.
         let writer = sink.open(0, waker)?;
         let number = writer.last_time().unwrap_or(0).max(super::now());

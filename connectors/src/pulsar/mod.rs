@@ -3,10 +3,12 @@
 //! Input partitions are read with a durable, exclusive subscription named after the job, which is also the anchor
 //! that keeps the broker from deleting what is not done with: it is acknowledged, cumulatively, up to what
 //! was released. Output partitions are written by an exclusive producer that is named after the job, with
-//! sequence ids from (time, index). Frames, entries, a partition's progress and a producer's window are pure;
+//! sequence ids from (time, index); the last entry of each, which says how far the job has come, can be kept by an
+//! anchor as well. Frames, entries, a partition's progress and a producer's window are pure;
 //! sockets and timers are at the edge.
 
 mod admin;
+mod anchor;
 mod batch;
 mod client;
 mod connection;
@@ -68,6 +70,9 @@ pub struct PulsarSettings {
     pub durable: bool,
     /// Write as the only producer, with a name and sequence ids of our own. Without, others may write as well.
     pub exclusive: bool,
+    /// Keep the last entry of each partition that is written exclusively, by a durable subscription
+    /// `nekton-<job>:last`: by that entry, a job that is started again knows what it has written.
+    pub keep_last: bool,
     /// The most bytes of a partition that wait in memory to be taken.
     pub queue_bytes: usize,
     /// The most bytes of a record; a longer one is handed on as unreadable.
@@ -90,6 +95,7 @@ impl PulsarSettings {
             until_end: false,
             durable: true,
             exclusive: true,
+            keep_last: false,
             queue_bytes: 16 << 20,
             max_record_bytes: 5 << 20,
             look_every: Duration::from_secs(30),
@@ -228,6 +234,10 @@ impl Pulsar {
     /// # Ok::<(), nekton_engine::Error>(())
     /// ```
     pub fn sink(&self, url: &str, settings: &SinkSettings) -> Result<Arc<dyn Sink>> {
+        self.anchored_sink(url, settings, self.shared.settings.keep_last)
+    }
+
+    fn anchored_sink(&self, url: &str, settings: &SinkSettings, keep_last: bool) -> Result<Arc<dyn Sink>> {
         let url = TopicUrl::parse(url)?;
         let client = self.shared.client(&url)?;
         let looked = self.shared.runtime().block_on(self.look(&client, &url));
@@ -251,7 +261,7 @@ impl Pulsar {
             };
             partitions = self.shared.runtime().block_on(patiently(PATIENCE, known))?;
         }
-        Ok(Arc::new(sink::PulsarSink::new(self.shared.clone(), client, url, partitions, settings)))
+        Ok(Arc::new(sink::PulsarSink::new(self.shared.clone(), client, url, partitions, settings, keep_last)))
     }
 
     /// Opens the log of a job's bindings: the topic `nekton-<job>-bindings` in the namespace at `url`.

@@ -8,9 +8,11 @@ use nekton_engine::{Error, Kind, Result, Time};
 use pulsar::message::proto::{self, ProducerAccessMode};
 use tokio::sync::mpsc;
 
+use super::anchor::Last;
 use super::client::{Backoff, Client, Purpose};
 use super::connection::{Connection, Heard, command, refusal};
 use super::frame;
+use super::progress::EntryId;
 use super::window::Window;
 
 /// How long a broker may take to notice that a connection of ours, which holds what we ask for, is gone.
@@ -76,6 +78,8 @@ pub(super) struct Producer {
     pub(super) told: Arc<Told>,
     /// The name that the broker gave a producer that shares its topic: with it, nothing is stored twice.
     pub(super) given: Option<String>,
+    /// Is told which entry is the last, so that it is kept.
+    pub(super) last: Option<Last>,
 }
 
 /// A producer that the broker has granted.
@@ -223,7 +227,11 @@ impl Producer {
                     };
                     let command = frame.command;
                     if let Some(receipt) = command.send_receipt {
-                        let stored = receipt.message_id.is_none_or(|id| id.ledger_id != u64::MAX);
+                        let entry = receipt.message_id.as_ref().map(EntryId::of);
+                        let stored = entry.is_none_or(|entry| entry.is_some());
+                        if let (Some(last), Some(entry)) = (&mut self.last, entry.flatten()) {
+                            last.stored(entry);
+                        }
                         self.window.receipt(receipt.sequence_id, stored)?;
                         self.told.wrote(self.window.written());
                     } else if let Some(error) = command.send_error {

@@ -8,6 +8,7 @@ use nekton_engine::{Error, Kind, Result, Time};
 use pulsar::message::proto::{self, schema};
 use tokio::sync::mpsc;
 
+use super::anchor::Anchor;
 use super::client::{Backoff, Client};
 use super::producer::{Given, Producer, Told};
 use super::tail::tail;
@@ -17,6 +18,8 @@ use super::{PATIENCE, Shared, partition_name};
 
 /// How long what was written may take to be confirmed when a job ends.
 const CLOSING: Duration = Duration::from_secs(120);
+/// How long the anchor may then take to follow.
+const ANCHORING: Duration = Duration::from_secs(3);
 
 pub(super) struct PulsarSink {
     shared: Arc<Shared>,
@@ -25,6 +28,7 @@ pub(super) struct PulsarSink {
     /// 0: a plain topic.
     partitions: u32,
     schema: Option<proto::Schema>,
+    keep_last: bool,
 }
 
 impl PulsarSink {
@@ -34,6 +38,7 @@ impl PulsarSink {
         url: TopicUrl,
         partitions: u32,
         settings: &SinkSettings,
+        keep_last: bool,
     ) -> Self {
         let schema = settings.schema.as_ref().map(|avro| proto::Schema {
             name: url.topic.clone(),
@@ -41,7 +46,7 @@ impl PulsarSink {
             r#type: schema::Type::Json as i32,
             properties: Vec::new(),
         });
-        PulsarSink { shared, client, url, partitions, schema }
+        PulsarSink { shared, client, url, partitions, schema, keep_last }
     }
 }
 
@@ -64,8 +69,15 @@ impl Sink for PulsarSink {
             epoch: None,
             told: told.clone(),
             given: None,
+            last: None,
         };
         let exclusive = producer.name.is_some();
+        let mut anchor = None;
+        if exclusive && self.keep_last {
+            let (of, last) = Anchor::new(self.client.clone(), producer.topic.clone(), &settings.job);
+            (anchor, producer.last) = (Some(of), Some(last));
+        }
+        let mut anchored = None;
         let mut held = None;
         let granted = self.shared.runtime().block_on(async {
             let mut backoff = Backoff::default();
@@ -73,6 +85,13 @@ impl Sink for PulsarSink {
             loop {
                 let mut opened = producer.open().await;
                 // Only now can nobody else write: the end is the end.
+                if let (Ok(_), Some(anchor)) = (&opened, &anchor) {
+                    // What stands in the topic now stays.
+                    match anchor.open().await {
+                        Ok(granted) => anchored = Some(granted),
+                        Err(error) => opened = Err(error),
+                    }
+                }
                 if opened.is_ok() && exclusive {
                     match tail(&self.client, &producer.topic).await {
                         Ok(tail) => held = tail,
@@ -89,16 +108,20 @@ impl Sink for PulsarSink {
         })?;
         if let Some(tail) = held {
             producer.window.holds(tail.highest_sequence_id);
+            producer.last.iter_mut().for_each(|last| last.stored(tail.at));
         }
         // An empty topic may have been trimmed: then the broker's memory counts.
         let held = held.map(|tail| (tail.time, tail.count)).or(producer.window.last()).filter(|_| exclusive);
         let (batches, taken) = mpsc::unbounded_channel();
         let task = self.shared.runtime().spawn(producer.run(granted, taken));
+        let anchor =
+            anchor.zip(anchored).map(|(anchor, granted)| self.shared.runtime().spawn(anchor.run(granted)));
         Ok(Box::new(Writer {
             batches: Some(batches),
             told,
             held,
             task,
+            anchor,
             shared: self.shared.clone(),
             url: self.url.clone(),
         }))
@@ -116,6 +139,8 @@ struct Writer {
     /// The last time that the partition held when it was opened, and how many messages of it.
     held: Option<(Time, u64)>,
     task: tokio::task::JoinHandle<()>,
+    /// Ends by itself behind the task.
+    anchor: Option<tokio::task::JoinHandle<()>>,
     shared: Arc<Shared>,
     url: TopicUrl,
 }
@@ -162,7 +187,13 @@ impl PartitionWriter for Writer {
             .map(|runtime| runtime.block_on(async { tokio::time::timeout(CLOSING, task).await }));
         self.told.written()?;
         match ended {
-            Some(Ok(Ok(()))) => Ok(()),
+            Some(Ok(Ok(()))) => {
+                if let (Some(runtime), Some(anchor)) = (&self.shared.runtime, &mut self.anchor) {
+                    // Were it late, a few more entries than the last would be kept.
+                    let _ = runtime.block_on(async { tokio::time::timeout(ANCHORING, anchor).await });
+                }
+                Ok(())
+            }
             _ => Err(Error::new(
                 Kind::Unavailable,
                 format!(

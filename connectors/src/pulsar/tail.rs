@@ -21,6 +21,7 @@ pub(super) struct Tail {
     /// How many messages of that time the partition holds; `u64::MAX` if the entry marks it as closed.
     pub(super) count: u64,
     pub(super) highest_sequence_id: u64,
+    pub(super) at: EntryId,
 }
 
 /// Reads the last entry of a topic or partition, leaving nothing behind on the broker.
@@ -71,8 +72,8 @@ pub(super) async fn tail(client: &Client, topic: &str) -> Result<Option<Tail>> {
                             return Err(Error::new(Kind::Unavailable, format!("{what}: the last entry did not come")));
                         };
                         let Some(message) = frame.command.message else { continue };
-                        if EntryId::of(&message.message_id).is_some_and(|id| id >= wanted) {
-                            return Ok(Some(frame.rest));
+                        if let Some(id) = EntryId::of(&message.message_id).filter(|id| *id >= wanted) {
+                            return Ok(Some((id, frame.rest)));
                         }
                     }
                 }
@@ -83,13 +84,13 @@ pub(super) async fn tail(client: &Client, topic: &str) -> Result<Option<Tail>> {
         let _ = connection.ask(closing, &close(closing), &what).await;
         connection.forget(id);
         match (outcome?, last) {
-            (Some(entry), _) => {
+            (Some((at, entry)), _) => {
                 let (metadata, _) = frame::message(entry).map_err(|error| {
                     Error::new(Kind::Unavailable, format!("{what}: unreadable ({error})"))
                 })?;
                 let highest_sequence_id = metadata.highest_sequence_id.unwrap_or(metadata.sequence_id);
                 if let Some(time) = batch::marked(&metadata) {
-                    return Ok(Some(Tail { time, count: u64::MAX, highest_sequence_id }));
+                    return Ok(Some(Tail { time, count: u64::MAX, highest_sequence_id, at }));
                 }
                 let property = |key: &str| {
                     metadata
@@ -102,7 +103,7 @@ pub(super) async fn tail(client: &Client, topic: &str) -> Result<Option<Tail>> {
                     return Ok(None);
                 };
                 let count = index + u64::try_from(metadata.num_messages_in_batch.unwrap_or(1)).unwrap_or(1);
-                return Ok(Some(Tail { time, count, highest_sequence_id }));
+                return Ok(Some(Tail { time, count, highest_sequence_id, at }));
             }
             (None, None) => return Ok(None),
             (None, Some(id)) => {
