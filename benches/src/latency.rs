@@ -18,7 +18,7 @@ use bytes::Bytes;
 use clap::Parser;
 use nekton::connect::{Message, Polled, Sink, Source, Start, Waker, WriteBatch};
 use nekton::hash::FixedState;
-use nekton::{Agent, Context, Flow, JobConfig, Runner, changes, engine::run as run_job};
+use nekton::{Agent, Checkpoints, Context, Flow, JobConfig, Runner, changes, engine::run as run_job};
 use serde::{Deserialize, Serialize};
 
 use crate::live::Live;
@@ -31,25 +31,25 @@ use crate::report::Report;
 pub struct Options {
     /// Events a second.
     #[arg(long, value_delimiter = ',', default_value = "1000,50000,200000")]
-    rates: Vec<u64>,
+    pub rates: Vec<u64>,
     /// How long a rate is kept up in a round, in seconds; the first second does not count.
     #[arg(long, default_value_t = 6)]
-    seconds: u64,
+    pub seconds: u64,
     /// Rounds at each rate, baseline and engine in turn; the medians of their quantiles count.
     #[arg(long, default_value_t = 3)]
-    rounds: usize,
+    pub rounds: usize,
     /// Agents.
     #[arg(long, default_value_t = 100_000)]
-    agents: u64,
+    pub agents: u64,
     /// Groups of agents that are counted.
     #[arg(long, default_value_t = 100)]
-    groups: u64,
+    pub groups: u64,
     /// Workers, and partitions of the input.
     #[arg(long, default_value_t = 1)]
-    workers: usize,
+    pub workers: usize,
     /// How long an idle job is watched, in seconds; 0 to leave it out.
     #[arg(long, default_value_t = 5)]
-    idle_seconds: u64,
+    pub idle_seconds: u64,
 }
 
 /// The generator hands over what has become due in this time at once, as a connector does.
@@ -91,7 +91,7 @@ fn program(groups: u64) -> impl for<'s> Fn(&mut Flow<'s>) + Send + Sync + 'stati
 }
 
 /// What a round gave.
-struct Measured {
+pub struct Measured {
     /// In nanoseconds, rising.
     latencies: Vec<u64>,
     /// Epochs of the engine in a second.
@@ -105,7 +105,7 @@ const QUANTILES: [(&str, f64); 4] = [("p50", 0.5), ("p99", 0.99), ("p99.9", 0.99
 
 impl Measured {
     /// A quantile in milliseconds.
-    fn at(&self, quantile: f64) -> f64 {
+    pub fn at(&self, quantile: f64) -> f64 {
         let last = self.latencies.len().saturating_sub(1);
         let index = ((self.latencies.len() as f64 * quantile) as usize).min(last);
         self.latencies.get(index).map_or(0.0, |&nanoseconds| nanoseconds as f64 / 1e6)
@@ -117,12 +117,18 @@ fn payload(agent: u64) -> Bytes {
 }
 
 /// A job that runs on a thread, and what it says at its end: the epochs it had.
-type Job = JoinHandle<u64>;
+pub type Job = JoinHandle<u64>;
 
 fn engine(live: &Live, options: &Options) -> Job {
+    engine_with(live, options, None)
+}
+
+/// The job, with checkpoints or without.
+pub fn engine_with(live: &Live, options: &Options, checkpoints: Option<Checkpoints>) -> Job {
     let mut config = JobConfig::new("latency");
     config.workers = options.workers;
     config.until_end = true;
+    config.checkpoints = checkpoints;
     let (topics, program) = (Arc::new(live.clone()), program(options.groups));
     spawn(move || run_job(config, topics, program).expect("the job runs").epochs)
 }
@@ -174,10 +180,17 @@ fn bare(live: &Live, options: &Options) -> Job {
     })
 }
 
-fn measure(rate: u64, options: &Options, job: impl FnOnce(&Live, &Options) -> Job) -> Measured {
-    let live = Live::new(options.workers);
-    let job = job(&live, options);
+/// A round. With `filled`, every agent has been called once before it begins.
+pub fn measure(
+    rate: u64,
+    options: &Options,
+    live: &Live,
+    filled: bool,
+    job: impl FnOnce(&Live, &Options) -> Job,
+) -> Measured {
+    let job = job(live, options);
     wait_until(|| live.is_read());
+    let arrived = if filled { fill(live, options) } else { vec![0; options.groups as usize] };
 
     // A group's events are in one partition, and so in order.
     let mut random = Random(11);
@@ -207,7 +220,29 @@ fn measure(rate: u64, options: &Options, job: impl FnOnce(&Live, &Options) -> Jo
     let cpu = (process::cpu() - cpu).as_secs_f64() / begun.elapsed().as_secs_f64();
     live.end();
     let epochs = job.join().expect("the job does not panic") as f64 / options.seconds as f64;
-    Measured { latencies: latencies(&live, begun, &due_by_group), epochs, cpu }
+    Measured { latencies: latencies(live, begun, &due_by_group, &arrived), epochs, cpu }
+}
+
+/// Calls every agent once, and waits until that has arrived; how many calls each group got.
+fn fill(live: &Live, options: &Options) -> Vec<usize> {
+    let mut arrived = vec![0; options.groups as usize];
+    for begin in (0..options.agents).step_by(100_000) {
+        let agents = begin..(begin + 100_000).min(options.agents);
+        let sent = agents.end as usize;
+        for partition in 0..options.workers as u64 {
+            let of = |agent: &u64| agent % options.groups % options.workers as u64 == partition;
+            live.publish(partition as usize, agents.clone().filter(of).map(payload));
+        }
+        wait_until(|| {
+            for message in live.take().iter().flat_map(|(_, batch)| &batch.messages) {
+                let value = message.value.as_deref().unwrap_or_default();
+                let change: Change = serde_json::from_slice(value).expect("a change of a count");
+                arrived[change.key as usize] = change.after;
+            }
+            arrived.iter().sum::<usize>() == sent
+        });
+    }
+    arrived
 }
 
 #[derive(Serialize, Deserialize)]
@@ -216,7 +251,8 @@ struct Change {
     after: usize,
 }
 
-fn latencies(live: &Live, begun: Instant, due_by_group: &[Vec<u64>]) -> Vec<u64> {
+/// `before`: how many of each group had arrived before it began.
+fn latencies(live: &Live, begun: Instant, due_by_group: &[Vec<u64>], before: &[usize]) -> Vec<u64> {
     let mut arrived = vec![0; due_by_group.len()];
     let mut latencies = Vec::new();
     for (received, batch) in live.take() {
@@ -226,13 +262,14 @@ fn latencies(live: &Live, begun: Instant, due_by_group: &[Vec<u64>]) -> Vec<u64>
             // The topic of dead letters is empty, so all that comes are changes.
             let change: Change = serde_json::from_slice(value).expect("a change of a count");
             let group = change.key as usize;
-            for &due in &due_by_group[group][arrived[group]..change.after] {
+            let after = change.after - before[group];
+            for &due in &due_by_group[group][arrived[group]..after] {
                 assert!(due < received, "nothing arrives before it is due");
                 if due >= 1_000_000_000 {
                     latencies.push(received - due);
                 }
             }
-            arrived[group] = change.after;
+            arrived[group] = after;
         }
     }
     let due: Vec<_> = due_by_group.iter().map(Vec::len).collect();
@@ -290,7 +327,7 @@ fn watch(seconds: u64) -> f64 {
     (process::cpu() - cpu).as_secs_f64() / begun.elapsed().as_secs_f64() * 100.0
 }
 
-fn wait_until(condition: impl Fn() -> bool) {
+fn wait_until(mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(30);
     while !condition() {
         assert!(Instant::now() < deadline, "the job does not begin");
@@ -304,8 +341,8 @@ pub fn run(options: &Options) -> Report {
     for &rate in &options.rates {
         let (mut bares, mut engines) = (Vec::new(), Vec::new());
         for _ in 0..options.rounds {
-            bares.push(measure(rate, options, bare));
-            engines.push(measure(rate, options, engine));
+            bares.push(measure(rate, options, &Live::new(options.workers), false, bare));
+            engines.push(measure(rate, options, &Live::new(options.workers), false, engine));
         }
         for (name, rounds) in [("bare thread", &bares), ("engine", &engines)] {
             for (quantile, of) in QUANTILES {

@@ -1,15 +1,17 @@
 //! Topics in memory, for a generator on the one side and a clock on the other: a real source and a real sink of the
 //! engine, as far as the engine can tell.
 
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use bytes::Bytes;
 use nekton::connect::{
-    PartitionId, PartitionReader, PartitionWriter, Polled, Position, RawRecord, Sink, SinkSettings, Source,
-    Start, Topics, Waker, WriteBatch,
+    Log, PartitionId, PartitionReader, PartitionWriter, Polled, Position, RawRecord, Sink, SinkSettings,
+    Source, Start, Topics, Waker, WriteBatch,
 };
-use nekton::{Result, Time};
+use nekton::{Error, Result, Time};
+use nekton_connectors::file::open_log;
 
 /// The one input topic and whatever is written.
 #[derive(Clone)]
@@ -19,6 +21,8 @@ struct Contents {
     inputs: Vec<Mutex<Input>>,
     /// What was written, with when it came.
     received: Mutex<Vec<(Instant, WriteBatch)>>,
+    /// Where the log of bindings is kept.
+    log: Option<PathBuf>,
 }
 
 #[derive(Default)]
@@ -37,8 +41,13 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Live {
     /// Empty topics, the input with so many partitions.
     pub fn new(partitions: usize) -> Self {
+        Live::with_log(partitions, None)
+    }
+    /// The same, with a folder for the log of bindings. What was read is not kept: a job can have checkpoints, but not
+    /// go on from them.
+    pub fn with_log(partitions: usize, log: Option<PathBuf>) -> Self {
         let inputs = (0..partitions).map(|_| Mutex::default()).collect();
-        Live(Arc::new(Contents { inputs, received: Mutex::default() }))
+        Live(Arc::new(Contents { inputs, received: Mutex::default(), log }))
     }
     /// Appends records to a partition of the input and wakes its reader.
     pub fn publish(&self, partition: usize, payloads: impl Iterator<Item = Bytes>) {
@@ -84,6 +93,10 @@ impl Topics for Live {
     }
     fn sink(&self, _name: &str, _settings: &SinkSettings) -> Result<Arc<dyn Sink>> {
         Ok(Arc::new(self.clone()))
+    }
+    fn log(&self, job: &str, waker: Waker) -> Result<Box<dyn Log>> {
+        let folder = self.0.log.as_ref().ok_or_else(|| Error::config("these topics have no log"))?;
+        open_log(&folder.join(job), waker)
     }
 }
 

@@ -1,6 +1,9 @@
 //! nekton's measurements. Each runs its baseline in the same process and minute, because machines are
 //! noisy and only ratios mean something.
 
+mod again;
+mod checkpoints;
+mod durability;
 mod latency;
 mod links;
 mod live;
@@ -9,6 +12,7 @@ mod process;
 mod proximity;
 mod pulsar;
 mod random;
+mod recovery;
 mod report;
 mod w1;
 
@@ -38,6 +42,12 @@ enum Bench {
     Links(links::Options),
     /// Moving agents: moves a second to the new links between those near one another, against a loop with a grid.
     Proximity(proximity::Options),
+    /// Checkpoints and bindings on against off: throughput, latency, and the longest pause.
+    Durability(durability::Options),
+    /// From a start to the first new output, with the state of many agents to be restored.
+    Recovery(recovery::Options),
+    /// Sizes of checkpoints, against the state and against what has changed.
+    Checkpoints(checkpoints::Options),
     /// A backlog and latency on a real Apache Pulsar, against pulsar-perf. Needs Java 17 and, the first time, Maven.
     Pulsar(pulsar::Options),
 }
@@ -50,6 +60,9 @@ fn main() {
         Bench::Latency(options) => Some(latency::run(&options)),
         Bench::Links(options) => Some(links::run(&options)),
         Bench::Proximity(options) => Some(proximity::run(&options)),
+        Bench::Durability(options) => Some(durability::run(&options)),
+        Bench::Recovery(options) => recovery::run(&options),
+        Bench::Checkpoints(options) => Some(checkpoints::run(&options)),
         Bench::Pulsar(options) => match pulsar::run(&options) {
             Ok(report) => Some(report),
             Err(error) => {

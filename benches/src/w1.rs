@@ -16,6 +16,7 @@ use nekton::{
 
 use serde::{Deserialize, Serialize};
 
+use crate::again::Sample;
 use crate::random::Random;
 use crate::report::Report;
 
@@ -36,23 +37,20 @@ pub struct Options {
     workers: Vec<usize>,
 }
 
-/// One event: an agent and a value.
-type Sample = (u64, u32);
-
 /// Events in the order of arrival.
-fn samples(count: usize, agents: u64) -> Vec<Sample> {
+pub fn samples(count: usize, agents: u64) -> Vec<Sample> {
     let mut random = Random(7);
     (0..count).map(|_| (random.next() % agents, (random.next() % 100) as u32)).collect()
 }
 
 /// The samples by partition, in their order.
-fn partition(samples: &[Sample], partitions: usize) -> Vec<Arc<Vec<Sample>>> {
+pub fn partition(samples: &[Sample], partitions: usize) -> Vec<Arc<Vec<Sample>>> {
     let of = |number| move |sample: &&Sample| sample.0 as usize % partitions == number;
     (0..partitions).map(|number| Arc::new(samples.iter().filter(of(number)).copied().collect())).collect()
 }
 
 #[derive(Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-enum Status {
+pub enum Status {
     #[default]
     Green,
     Amber,
@@ -84,7 +82,7 @@ fn hash_loop(samples: &[Sample]) -> HashMap<u64, isize> {
 
 /// The agent.
 #[derive(Default, Serialize, Deserialize)]
-struct Lamp {
+pub struct Lamp {
     value: u32,
     status: Status,
 }
@@ -219,7 +217,7 @@ pub fn run(options: &Options) -> Report {
     report
 }
 
-fn median(values: &mut [f64]) -> f64 {
+pub fn median(values: &mut [f64]) -> f64 {
     values.sort_by(f64::total_cmp);
     values[values.len() / 2]
 }
