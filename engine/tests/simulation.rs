@@ -199,54 +199,53 @@ fn a_seed_does_the_same_again() {
     }
 }
 
-/// The oracle must notice what a broken engine would do, by one of these.
-fn is_noticed(lie: Lie, by: &[&str]) {
+/// What the oracle says.
+const SIGNS: [&str; 10] = [
+    "times go back",
+    "was closed before",
+    "after number",
+    "two times",
+    "every event once",
+    "is lost",
+    "the chain is broken",
+    "changes twice",
+    "told at",
+    " should be ",
+];
+
+/// The oracle must notice what a broken engine would do, or the engine itself, with one of these errors.
+fn is_noticed(lie: Lie, errors: &[&str]) {
     let seeds = 0..300;
     let Some((seed, said)) = all(seeds.clone(), Some(lie)) else {
         panic!("{lie:?} is not noticed with the seeds {seeds:?}");
     };
     println!("{lie:?} is noticed with seed {seed}: {said}");
-    assert!(by.iter().any(|by| said.contains(by)), "{lie:?} is noticed by something else: {said}");
+    let noticed = SIGNS.iter().chain(errors).any(|sign| said.contains(sign));
+    assert!(noticed, "{lie:?} is noticed by something else: {said}");
 }
 
 #[test]
 fn bindings_that_are_skipped_are_noticed() {
-    // A log that has nothing at all is refused by the engine itself.
-    is_noticed(
-        Lie::BindingsAreLost,
-        &["after number", "two times", "every event once", "nothing is known of it"],
-    );
+    is_noticed(Lie::BindingsAreLost, &[]);
 }
 #[test]
 fn input_that_is_acknowledged_early_is_noticed() {
-    is_noticed(Lie::InputIsLetGoEarly, &["does not have the record", "are gone", "every event once"]);
+    is_noticed(Lie::InputIsLetGoEarly, &["does not have the record", "are gone"]);
 }
 #[test]
 fn a_segment_that_is_forgotten_is_noticed() {
-    is_noticed(Lie::ASegmentIsForgotten, &["sensors at", "newest at", "the chain is broken"]);
+    is_noticed(Lie::ASegmentIsForgotten, &[]);
 }
 #[test]
 fn outputs_that_are_written_again_are_noticed() {
-    is_noticed(
-        Lie::OutputsForget,
-        &["times go back", "after number", "every event once", "the chain is broken"],
-    );
+    is_noticed(Lie::OutputsForget, &[]);
 }
 #[test]
 fn runs_that_are_not_fenced_are_noticed() {
-    is_noticed(
-        Lie::NobodyIsFenced,
-        // An older run that is not fenced also lets go of input that the newer one still needs.
-        &[
-            "times go back",
-            "every event once",
-            "after number",
-            "the chain is broken",
-            "does not have the record",
-        ],
-    );
+    // An older run that is not fenced also lets go of input that the newer one still needs.
+    is_noticed(Lie::NobodyIsFenced, &["does not have the record", "are gone"]);
 }
 #[test]
 fn input_that_comes_in_another_order_is_noticed() {
-    is_noticed(Lie::InputIsReordered, &["after number", "every event once", "two times"]);
+    is_noticed(Lie::InputIsReordered, &[]);
 }
