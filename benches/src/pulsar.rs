@@ -57,6 +57,8 @@ const GROUPS: u64 = 100;
 const HAND_OVER: Duration = Duration::from_millis(1);
 /// How long anything may take.
 const PATIENCE: Duration = Duration::from_secs(300);
+/// What comes before, in nanoseconds, is not measured: everything is still getting warm.
+const WARM: u64 = 2_000_000_000;
 
 /// Topics of a namespace on a broker.
 struct OnPulsar {
@@ -282,36 +284,22 @@ fn latencies(base: &str, rate: u64, options: &Options) -> Result<Vec<u64>> {
     let begun = Instant::now();
     let received = spawn(move || receive(&mut *reader, &woken, begun, count));
 
-    let mut random = Random(11);
-    let mut due_by_group: Vec<Vec<u64>> = vec![Vec::new(); GROUPS as usize];
-    let (mut next, mut time) = (0, 0);
-    while next < count {
-        let now = begun.elapsed().as_nanos() as u64;
-        let mut messages = Vec::new();
-        while next < count && next * 1_000_000_000 / rate <= now {
-            let agent = random.next() % options.agents;
-            due_by_group[(agent % GROUPS) as usize].push(next * 1_000_000_000 / rate);
-            messages.push(Message { key: None, value: Some(format!("{{\"agent\":{agent}}}").into()) });
-            next += 1;
-        }
-        if !messages.is_empty() {
-            time += 1;
-            writer.write(WriteBatch { time, first: 0, messages })?;
-        }
-        let until_due = Duration::from_nanos(next * 1_000_000_000 / rate).saturating_sub(begun.elapsed());
-        sleep(until_due.max(HAND_OVER));
-    }
+    let agents = publish(&mut *writer, rate, begun, options)?;
     let received = received.join().expect("the receiver does not panic")?;
     stop.request();
     writer.close()?;
     job.join().expect("the job does not panic")?;
 
+    let mut due_by_group: Vec<Vec<u64>> = vec![Vec::new(); GROUPS as usize];
+    for (agent, n) in agents.into_iter().zip(0..) {
+        due_by_group[(agent % GROUPS) as usize].push(due(n, rate));
+    }
     let mut arrived = vec![0; GROUPS as usize];
     let mut latencies = Vec::new();
     for (at, group, after) in received {
         for &due in &due_by_group[group][arrived[group]..after] {
             assert!(due < at, "nothing arrives before it is due");
-            if due >= 2_000_000_000 {
+            if due >= WARM {
                 latencies.push(at - due);
             }
         }
@@ -319,6 +307,77 @@ fn latencies(base: &str, rate: u64, options: &Options) -> Result<Vec<u64>> {
     }
     latencies.sort_unstable();
     Ok(latencies)
+}
+
+/// When the `n`-th event is due, in nanoseconds.
+fn due(n: u64, rate: u64) -> u64 {
+    n * 1_000_000_000 / rate
+}
+
+/// Publishes events when they are due; their agents.
+fn publish(
+    writer: &mut dyn PartitionWriter,
+    rate: u64,
+    begun: Instant,
+    options: &Options,
+) -> Result<Vec<u64>> {
+    let count = rate * options.seconds;
+    let mut random = Random(11);
+    let mut agents = Vec::new();
+    let (mut next, mut time) = (0, 0);
+    while next < count {
+        let now = begun.elapsed().as_nanos() as u64;
+        let mut messages = Vec::new();
+        while next < count && due(next, rate) <= now {
+            let agent = random.next() % options.agents;
+            agents.push(agent);
+            messages.push(Message { key: None, value: Some(format!("{{\"agent\":{agent}}}").into()) });
+            next += 1;
+        }
+        if !messages.is_empty() {
+            time += 1;
+            writer.write(WriteBatch { time, first: 0, messages })?;
+        }
+        let until_due = Duration::from_nanos(due(next, rate)).saturating_sub(begun.elapsed());
+        sleep(until_due.max(HAND_OVER));
+    }
+    Ok(agents)
+}
+
+/// The same events without a job, once through the broker: from when an event is due to when it was received. What
+/// a job's output adds to twice this is the job's.
+fn latencies_of_one_hop(base: &str, rate: u64, options: &Options) -> Result<Vec<u64>> {
+    let topic = format!("calls-alone-{rate}");
+    let publishing = OnPulsar::new(base, PulsarSettings::new("publisher"))?;
+    let (mut writer, _woken) = writers(&publishing, &topic, 1)?.remove(0);
+    let receiving =
+        OnPulsar::new(base, PulsarSettings { durable: false, ..PulsarSettings::new("receiver") })?;
+    let (waker, woken) = waker();
+    let mut reader = receiving.source(&topic)?.open(0, Start::Earliest, waker)?;
+    let count = rate * options.seconds;
+    let begun = Instant::now();
+    let received = spawn(move || {
+        let (mut arrived, mut latencies) = (0, Vec::new());
+        let mut records = Vec::new();
+        while arrived < count {
+            assert!(Instant::now() < begun + PATIENCE, "not all events are received");
+            reader.poll(1 << 20, &mut records)?;
+            let at = begun.elapsed().as_nanos() as u64;
+            for _ in records.drain(..) {
+                if due(arrived, rate) >= WARM {
+                    latencies.push(at - due(arrived, rate));
+                }
+                arrived += 1;
+            }
+            let _ = woken.recv_timeout(Duration::from_millis(100));
+            while woken.try_recv().is_ok() {}
+        }
+        latencies.sort_unstable();
+        Ok(latencies)
+    });
+    publish(&mut *writer, rate, begun, options)?;
+    writer.close()?;
+    received.join().expect("the receiver does not panic")
 }
 
 /// Receives changes until all events are counted: when (nanoseconds since `begun`), group, count.
@@ -393,9 +452,12 @@ pub fn run(options: &Options) -> Result<Report> {
         report.at_least("job / pulsar-perf", 2.0, median(ratios));
     }
     for &rate in &options.rates {
+        let one_hop = latencies_of_one_hop(&base, rate, options)?;
         let latencies = latencies(&base, rate, options)?;
         for (name, q) in [("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999)] {
-            report.figure(format!("{rate}/s, published to received, {name}"), quantile(&latencies, q), "ms");
+            let of = |latencies| quantile(latencies, q);
+            report.figure(format!("{rate}/s, once through the broker, no job, {name}"), of(&one_hop), "ms");
+            report.figure(format!("{rate}/s, published to received, {name}"), of(&latencies), "ms");
         }
         report.at_most(format!("{rate}/s, p99 in ms"), 10.0, quantile(&latencies, 0.99));
     }
