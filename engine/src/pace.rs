@@ -144,6 +144,11 @@ impl Pace {
         self.arrived.get()
     }
 
+    /// Whether all peers have built their dataflows and said where their times start.
+    pub(crate) fn all_heard(&self) -> bool {
+        self.unheard.get() == 0
+    }
+
     /// Whether a source may read now: `Ok` with the time to stamp, or how long to wait, where it is
     /// known (otherwise an arrival will wake the source).
     pub(crate) fn turn(&self) -> Result<Time, Option<Duration>> {

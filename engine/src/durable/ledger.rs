@@ -95,7 +95,7 @@ pub(crate) fn ledger<'s>(
     builder.build(move |mut capabilities| {
         let _output = output;
         let mut begin = capabilities.pop();
-        let mut trims = VecDeque::from([(u64::from(opening.is_some()), obsolete)]);
+        let mut trims = VecDeque::from([(1, obsolete)]);
         let mut pending: BTreeMap<Time, (Capability<Time>, Vec<Bound>)> = BTreeMap::new();
         let mut outstanding: VecDeque<(u64, Capability<Time>)> = VecDeque::new();
         let mut appended = 0;
@@ -108,16 +108,23 @@ pub(crate) fn ledger<'s>(
                     held.1.append(bounds);
                 });
             }
-            let held = begin.take();
-            let Some(log) = log.as_mut() else { return };
+            let Some(log) = log.as_mut() else {
+                begin = None;
+                return;
+            };
             let frontier = frontiers.iter().filter_map(first).min();
             let work = || -> Result<()> {
+                // A run that hung while it began may open outputs that another one has written meanwhile. It must
+                // write nothing there, not even a mark: so nothing leaves before all workers have opened theirs
+                // and the log has shown after that that it is still this run's.
+                if !pace_.all_heard() {
+                    return Ok(());
+                }
                 if let Some(opening) = opening.take() {
                     log.append(encoded(&opening)?)?;
                     appended += 1;
                     reads.borrow_mut().logged.push_back(opening.time);
-                    // Nothing that is not bound leaves before it is known that nothing is.
-                    outstanding.extend(held.filter(|_| opening.void).map(|held| (appended, held)));
+                    outstanding.extend(begin.take().map(|held| (appended, held)));
                 }
                 while let Some(entry) = pending.first_entry() {
                     let time = *entry.key();

@@ -321,8 +321,7 @@ pub(crate) fn take_over(
     let last = bindings.last().map_or(since, |binding| binding.time.max(since));
     bindings.drain(..if void { bindings.len() } else { last_void.map_or(0, |at| at + 1) });
     bindings.retain(|binding| binding.time >= since && !binding.bounds.is_empty());
-    let opening =
-        (void || manifest.is_some()).then_some(Binding { time: last, bounds: Vec::new(), void, since });
+    let opening = Some(Binding { time: last, bounds: Vec::new(), void, since });
     let obsolete = obsolete as u64;
     Ok(Plan { number, manifest, kept, bindings, logged, opening, obsolete, replay_until: None })
 }

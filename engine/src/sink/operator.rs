@@ -213,7 +213,11 @@ pub(crate) fn sink<'s, D: ExchangeData>(
                 if let Some(marks) = &mut marks {
                     // All before is written; at the end, on all workers.
                     let next = frontier.into_iter().chain(unbound).min();
-                    let closed = if ended { pace.last() } else { next.and_then(|next| next.checked_sub(1)).filter(|closed| *closed > 0) };
+                    let closed = if ended {
+                        pace.last()
+                    } else {
+                        next.and_then(|next| next.checked_sub(1)).filter(|closed| *closed > 0)
+                    };
                     let new = partitions.iter().any(|partition| partition.marked < closed);
                     if new && (ended || marks.due(&pace)) {
                         for partition in partitions.iter_mut().filter(|partition| partition.marked < closed) {
