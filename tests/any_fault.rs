@@ -137,7 +137,7 @@ impl World {
     fn start_with(&self, processes: usize, random: &mut Random, more: &str) -> Run {
         let flags = format!(
             "--topics {} --checkpoints file:{} --checkpoint-every 150ms --workers {} --partitions 2 \
-             --progress-marks 50ms --pulsar-admin {} {more}",
+             --progress-marks 50ms --log error --pulsar-admin {} {more}",
             self.fed.topics,
             self.checkpoints.path().display(),
             1 + random.below(2),

@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::sums::{Random, Reading, append, check, lines, start};
 
 /// How long anything may take.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(120);
 
 /// So many addresses on which nobody listens: below those that the system gives to outgoing connections.
 pub fn free_hosts(count: usize) -> Vec<String> {

@@ -9,7 +9,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use nekton_engine::Result;
+use nekton_engine::{Kind, Result};
 use pulsar::message::proto::{self, command_ack::AckType, command_subscribe as subscribe};
 use tokio::sync::oneshot;
 
@@ -125,9 +125,10 @@ impl Anchor {
                         return;
                     }
                 }
-                // It stands where it stood: the last entry is safe meanwhile, and the producer has its own errors.
-                Err(error) if backoff.attempts() > 0 && backoff.attempts().is_multiple_of(8) => {
-                    tracing::warn!(topic = self.topic, %error, "still trying to keep the last entry");
+                // It stands where it stood, so the last entry is safe meanwhile. That no broker can be reached is
+                // the producer's to say.
+                Err(error) if error.kind() != Kind::Unavailable && backoff.attempts().is_multiple_of(8) => {
+                    tracing::warn!(topic = self.topic, %error, "the last entry may be lost");
                 }
                 Err(_) => {}
             }
