@@ -27,7 +27,7 @@ use serde::Serialize;
 use serde::de::IgnoredAny;
 
 use crate::connect::{PartitionId, Position, Store};
-use crate::durable::snapshot::{each_segment, one};
+use crate::durable::snapshot::{agents_in, each_segment};
 use crate::durable::{Manifest, Part, damaged, numbers, read_manifest};
 use crate::error::{Kind, Result};
 use crate::time::Time;
@@ -162,9 +162,9 @@ pub fn verify(store: &dyn Store, job: &str) -> Result<Verified> {
     }
     for object in objects {
         let mut agents = 0;
-        let read = each_segment(store, &object, |_, mut bytes| {
-            while !bytes.is_empty() {
-                one::<IgnoredAny>(&mut bytes).map_err(|error| damaged(store, &object, &error.to_string()))?;
+        let read = each_segment(store, &object, |_, bytes| {
+            for read in agents_in::<IgnoredAny, IgnoredAny>(bytes) {
+                read.map_err(|error| damaged(store, &object, &error.to_string()))?;
                 agents += 1;
             }
             Ok(())

@@ -2,9 +2,14 @@
 //! goes on. A segment that is about to change is copied first.
 
 use std::collections::VecDeque;
+use std::io::ErrorKind;
+use std::marker::PhantomData;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use serde::de::DeserializeOwned;
+use rmp_serde::decode::Error as DecodeError;
+use serde::de::value::SeqAccessDeserializer;
+use serde::de::{DeserializeOwned, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use timely::dataflow::operators::Capability;
 
 use super::commit::Report;
@@ -160,7 +165,7 @@ pub(crate) fn restore<A: Agent>(
             Error::new(Kind::Config, why)
         };
         let number = places.object();
-        each_segment(store, &part.object, |segment, mut agents| {
+        each_segment(store, &part.object, |segment, agents| {
             if !mine(&segment) {
                 return Ok(());
             }
@@ -170,9 +175,8 @@ pub(crate) fn restore<A: Agent>(
                 return Ok(());
             }
             places.put(usize::from(segment), number, agents.len() as u64);
-            while !agents.is_empty() {
-                let (key, state, timer) = one::<(A::Key, A, Option<Time>)>(&mut agents)
-                    .map_err(|error| misfit(&error.to_string()))?;
+            for read in agents_in::<A::Key, A>(agents) {
+                let (key, state, timer) = read.map_err(|error| misfit(&error.to_string()))?;
                 // Another type may be read from the same bytes, and then belong elsewhere.
                 if Segment::of(fixed_hash(&key)).index() != usize::from(segment) {
                     return Err(misfit("the type of its key was another one"));
@@ -208,7 +212,92 @@ pub(crate) fn each_segment(
     Ok(())
 }
 
-/// Takes one value off the front of bytes.
-pub(crate) fn one<T: DeserializeOwned>(from: &mut &[u8]) -> Result<T, rmp_serde::decode::Error> {
-    rmp_serde::decode::from_read(from)
+/// The agents that stand one behind the other in bytes: key, state, timer.
+///
+/// They are read where they stand. From a reader, the name of every field would be copied before it is looked at, which
+/// takes longer than all the rest.
+pub(crate) fn agents_in<K: DeserializeOwned, A: DeserializeOwned>(
+    bytes: &[u8],
+) -> impl Iterator<Item = Result<(K, A, Option<Time>), DecodeError>> {
+    let mut decoder = rmp_serde::Deserializer::from_read_ref(bytes);
+    std::iter::from_fn(move || {
+        let mut begun = false;
+        match decoder.deserialize_tuple(3, Whole { begun: &mut begun, of: PhantomData }) {
+            Err(DecodeError::InvalidMarkerRead(error))
+                if !begun && error.kind() == ErrorKind::UnexpectedEof =>
+            {
+                None
+            }
+            read => Some(read),
+        }
+    })
+}
+
+/// Reads a value, and notes that it has begun: where the bytes end within one, that is an error.
+struct Whole<'b, T> {
+    begun: &'b mut bool,
+    of: PhantomData<T>,
+}
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for Whole<'_, T> {
+    type Value = T;
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("an agent: its key, state and timer")
+    }
+    fn visit_seq<S: SeqAccess<'de>>(self, values: S) -> Result<T, S::Error> {
+        *self.begun = true;
+        T::deserialize(SeqAccessDeserializer::new(values))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::Serialize;
+
+    use super::*;
+
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    struct Meter {
+        value: u32,
+        note: Option<String>,
+    }
+
+    fn written() -> (Vec<(String, Meter, Option<Time>)>, Vec<u8>) {
+        let meters: Vec<_> = (0..3_u32)
+            .map(|value| {
+                let note = (value > 0).then(|| "n".repeat(40 * value as usize));
+                (format!("meter {value}"), Meter { value, note }, (value > 1).then_some(7))
+            })
+            .collect();
+        let mut bytes = Vec::new();
+        for meter in &meters {
+            rmp_serde::encode::write_named(&mut bytes, meter).unwrap();
+        }
+        (meters, bytes)
+    }
+
+    #[test]
+    fn agents_are_read_as_they_were_written() {
+        let (meters, bytes) = written();
+        let read: Result<Vec<_>, _> = agents_in::<String, Meter>(&bytes).collect();
+        assert_eq!(read.unwrap(), meters);
+        assert!(agents_in::<String, Meter>(&[]).next().is_none());
+    }
+
+    #[test]
+    fn bytes_that_end_within_an_agent_are_an_error() {
+        let (meters, bytes) = written();
+        let ends: Vec<_> = meters
+            .iter()
+            .scan(0, |end, meter| {
+                *end += rmp_serde::to_vec_named(meter).unwrap().len();
+                Some(*end)
+            })
+            .collect();
+        for end in 0..=bytes.len() {
+            let whole = end == 0 || ends.contains(&end);
+            let first_error = agents_in::<String, Meter>(&bytes[..end]).find_map(Result::err);
+            assert_eq!(first_error.is_none(), whole, "cut at {end} of {}: {first_error:?}", bytes.len());
+        }
+    }
 }
