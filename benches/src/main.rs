@@ -2,6 +2,7 @@
 //! noisy and only ratios mean something.
 
 mod latency;
+mod learn;
 mod links;
 mod live;
 mod memory;
@@ -36,6 +37,8 @@ enum Bench {
     /// One link changed among many: from the change to the new roll-up, components and reachability, against
     /// computing them anew.
     Links(links::Options),
+    /// Models in agents: predictions and updates a second, alone and in agents, against a loop with a hash table.
+    Learn(learn::Options),
     /// Moving agents: moves a second to the new links between those near one another, against a loop with a grid.
     Proximity(proximity::Options),
     /// A backlog and latency on a real Apache Pulsar, against pulsar-perf. Needs Java 17 and, the first time, Maven.
@@ -49,6 +52,7 @@ fn main() {
         Bench::Memory(options) => memory::run(&options),
         Bench::Latency(options) => Some(latency::run(&options)),
         Bench::Links(options) => Some(links::run(&options)),
+        Bench::Learn(options) => Some(learn::run(&options)),
         Bench::Proximity(options) => Some(proximity::run(&options)),
         Bench::Pulsar(options) => match pulsar::run(&options) {
             Ok(report) => Some(report),

@@ -20,8 +20,8 @@ fn stored<T: Serialize + DeserializeOwned>(state: &T) -> T {
     rmp_serde::from_slice(&bytes).unwrap()
 }
 
-/// The weights that minimise the sum of `remembers^age (target - weights . features)^2` and of the ridge, by Gauss's elimination
-/// of the normal equations.
+/// The weights that minimise the sum of `remembers^age (target - weights . features)^2` and of the ridge, by Gauss's
+/// elimination of the normal equations.
 fn batch(examples: &[Example], remembers: f64, ridge: f64) -> [f64; 3] {
     let mut rows = [[0.0; 4]; 3];
     for (age, (features, target)) in examples.iter().rev().enumerate() {
@@ -179,8 +179,8 @@ fn a_checkpoint_with_another_number_of_features_is_refused() {
     assert!(rmp_serde::from_slice::<Gradient<4>>(&bytes).is_err());
 }
 
-/// A model that has seen the target before it predicts knows it: here every target is a number of its own, which nothing else
-/// tells. Whoever finds a way to be right has looked ahead.
+/// A model that has seen the target before it predicts knows it: here every target is a number of its own, which
+/// nothing else tells. Whoever finds a way to be right has looked ahead.
 #[test]
 fn a_learner_cannot_look_ahead() {
     let mut number = numbers(11);

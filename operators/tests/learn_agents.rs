@@ -1,5 +1,6 @@
-//! Agents with models in them, in a simulated world: on whatever number of workers, with crashes at any moment, every prediction is the
-//! same to the bit as in a plain loop over each agent's events, is judged once, and was made before its outcome was known.
+//! Agents with models in them, in a simulated world: on whatever number of workers, with crashes at any moment, every
+//! prediction is the same to the bit as in a plain loop over each agent's events, is judged once, and was made before
+//! its outcome was known.
 #![allow(dead_code)] // not all of the world is used
 
 #[path = "../../engine/tests/world/mod.rs"]

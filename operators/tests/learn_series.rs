@@ -1,5 +1,5 @@
-//! Forecasts and anomaly scores against the formulas of their textbooks, computed anew over whole series; clusters against Lloyd's
-//! condition. All go on to the same bit after being stored.
+//! Forecasts and anomaly scores against the formulas of their textbooks, computed anew over whole series; clusters
+//! against Lloyd's condition. All go on to the same bit after being stored.
 
 use nekton_operators::learn::{
     Clusters, FadingScore, HoltWinters, MedianScore, Model, Network, Says, Season, Smoothing,

@@ -8,8 +8,9 @@ use super::vector::{sound, within};
 
 /// How many deviations a value lies from the mean of those before it, which fade: older ones count less.
 ///
-/// Mean and variance are those of Finch, *Incremental calculation of weighted mean and variance* (2009), "Exponentially-weighted mean and variance". A
-/// great outlier widens the deviation and hides the next one: [`MedianScore`] does not mind.
+/// Mean and variance are those of Finch, *Incremental calculation of weighted mean and variance* (2009),
+/// "Exponentially-weighted mean and variance". A great outlier widens the deviation and hides the next one:
+/// [`MedianScore`] does not mind.
 ///
 /// **Cost**: 10 floating-point operations and a square root. **Memory**: 48 bytes, in the agent.
 ///
@@ -34,8 +35,9 @@ pub struct FadingScore {
 }
 
 impl FadingScore {
-    /// A new value is `part` of the mean (0.05: some twenty values count); deviations are taken to be at least `least`, in the values' unit, so that
-    /// a series that has stood still is not alarmed by anything at all; there are scores after so many values.
+    /// A new value is `part` of the mean (0.05: some twenty values count); deviations are taken to be at least
+    /// `least`, in the values' unit, so that a series that has stood still is not alarmed by anything at all; there
+    /// are scores after so many values.
     ///
     /// # Panics
     /// If the part is not between 1e-9 and 1, or the least deviation not between 1e-50 and 1e50.
@@ -45,8 +47,8 @@ impl FadingScore {
         FadingScore { part, least, after, count: 0, mean: 0.0, variance: 0.0 }
     }
 
-    /// How many deviations a value lies above (or, negative, below) the mean; `None` where too little is known. Ask before
-    /// [learning](Self::learn) it.
+    /// How many deviations a value lies above (or, negative, below) the mean; `None` where too little is known. Ask
+    /// before [learning](Self::learn) it.
     pub fn score(&self, value: f64) -> Option<f64> {
         let known = sound(value) && self.count > 0 && self.count >= self.after;
         known.then(|| (value - self.mean) / self.deviation())
@@ -82,12 +84,12 @@ impl FadingScore {
 
 /// How unusual a value is among the last ones, by their median: up to half of them may be outliers before it is misled.
 ///
-/// This is the modified z-score of Iglewicz and Hoaglin, *How to Detect and Handle Outliers* (1993), "Outlier labeling": the distance from the median, in median
-/// absolute deviations, times 0.6745, so that it is as [`FadingScore`]'s where values are normal. They suggest to look at
-/// those above 3.5.
+/// This is the modified z-score of Iglewicz and Hoaglin, *How to Detect and Handle Outliers* (1993), "Outlier
+/// labeling": the distance from the median, in median absolute deviations, times 0.6745, so that it is as
+/// [`FadingScore`]'s where values are normal. They suggest to look at those above 3.5.
 ///
-/// **Cost**, with a window of W values: an update a search and some W moves of 8 bytes; a score W / 2 steps. **Memory**: 16 W
-/// and 80 bytes.
+/// **Cost**, with a window of W values: an update a search and some W moves of 8 bytes; a score W / 2 steps.
+/// **Memory**: 16 W and 80 bytes.
 ///
 /// ```
 /// use nekton_operators::learn::MedianScore;
@@ -113,8 +115,8 @@ pub struct MedianScore {
 const WIDEST: usize = 1 << 12;
 
 impl MedianScore {
-    /// Looks at the last `window` values; there are scores when there are so many. The deviation is taken to be at least `least`, in the
-    /// values' unit.
+    /// Looks at the last `window` values; there are scores when there are so many. The deviation is taken to be at
+    /// least `least`, in the values' unit.
     ///
     /// # Panics
     /// If the window is not between 3 and 4,096, or the least deviation not between 1e-50 and 1e50.
@@ -124,8 +126,8 @@ impl MedianScore {
         MedianScore { window, least, values: VecDeque::new(), sorted: Vec::new() }
     }
 
-    /// How many deviations a value lies above (or, negative, below) the median; `None` where too little is known. Ask before
-    /// [learning](Self::learn) it.
+    /// How many deviations a value lies above (or, negative, below) the median; `None` where too little is known. Ask
+    /// before [learning](Self::learn) it.
     pub fn score(&self, value: f64) -> Option<f64> {
         if !sound(value) || self.values.len() < self.window {
             return None;
@@ -133,7 +135,8 @@ impl MedianScore {
         Some(0.6745 * (value - self.median()?) / self.deviation()?.max(self.least))
     }
 
-    /// Learns a value, and forgets the oldest of more than the window holds. `false` if it is no number, and nothing is learned.
+    /// Learns a value, and forgets the oldest of more than the window holds. `false` if it is no number, and nothing
+    /// is learned.
     pub fn learn(&mut self, value: f64) -> bool {
         if !sound(value) {
             return false;

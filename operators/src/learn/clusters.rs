@@ -13,18 +13,19 @@ const AGAIN: usize = 2;
 const UNITS: f64 = 1e6;
 const GREATEST: f64 = 9e12;
 
-/// Members in `k` clusters, each around the mean of its members: k-means, a member at a time. A member that comes, moves or goes changes the
-/// means of its clusters; with each, two others are looked at again, in turn, and go over to a nearer mean. So the clusters
-/// come to rest where the batch algorithm (Lloyd's) does: every member is in the cluster with the nearest mean. Like it, they find a good
-/// partition, not the best one.
+/// Members in `k` clusters, each around the mean of its members: k-means, a member at a time. A member that comes,
+/// moves or goes changes the means of its clusters; with each, two others are looked at again, in turn, and go over
+/// to a nearer mean. So the clusters come to rest where the batch algorithm (Lloyd's) does: every member is in the
+/// cluster with the nearest mean. Like it, they find a good partition, not the best one.
 ///
-/// The method is MacQueen's, *Some Methods for Classification and Analysis of Multivariate Observations* (1967), "The k-means process", with members that may move. It
-/// depends on the order of what came, so it is a state and belongs in an agent: let the agents to be clustered emit
-/// their features, and one agent (or one a region) take them in. It is not an operator on collections: what those give must follow from
-/// what is there, and be found again after a restart.
+/// The method is MacQueen's, *Some Methods for Classification and Analysis of Multivariate Observations* (1967), "The
+/// k-means process", with members that may move. It depends on the order of what came, so it is a state and belongs
+/// in an agent: let the agents to be clustered emit their features, and one agent (or one a region) take them in. It
+/// is not an operator on collections: what those give must follow from what is there, and be found again after a
+/// restart.
 ///
-/// **Cost**: 9 k N operations on numbers, and some ten look-ups in a tree. **Memory**: 16 N bytes and k times 16 N, with some 30 a
-/// member. The number of members is the program's: [remove](Self::remove) those that are gone.
+/// **Cost**: 9 k N operations on numbers, and some ten look-ups in a tree. **Memory**: 8 N bytes and some 40 a
+/// member, 16 N a cluster. The number of members is the program's: [remove](Self::remove) those that are gone.
 ///
 /// ```
 /// use nekton_operators::learn::Clusters;
@@ -92,7 +93,8 @@ impl<I: Ord + Clone, const N: usize> Clusters<I, N> {
         Clusters { clusters, members: BTreeMap::new(), last: None }
     }
 
-    /// A member comes, or moves. Returns its cluster's number; `None`, and nothing is changed, if a number is none or is beyond ±9 × 10¹².
+    /// A member comes, or moves. Returns its cluster's number; `None`, and nothing is changed, if a number is none or
+    /// is beyond ±9 × 10¹².
     pub fn place(&mut self, member: I, at: [f64; N]) -> Option<usize> {
         if !at.iter().all(|x| x.abs() <= GREATEST) {
             return None;
@@ -113,8 +115,8 @@ impl<I: Ord + Clone, const N: usize> Clusters<I, N> {
         was
     }
 
-    /// Looks at `members` more of them again, in turn, and lets each go over to the cluster that has the nearest mean. Returns how many did. For
-    /// quiet moments, such as a timer.
+    /// Looks at `members` more of them again, in turn, and lets each go over to the cluster that has the nearest
+    /// mean. Returns how many did. For quiet moments, such as a timer.
     pub fn settle(&mut self, members: usize) -> usize {
         let mut moved = 0;
         for _ in 0..members.min(self.members.len()) {
@@ -159,8 +161,8 @@ impl<I: Ord + Clone, const N: usize> Clusters<I, N> {
         true
     }
 
-    /// Which cluster is right for a place: the nearest; of two, the one where it is, or the first. Whoever is not where a mean is
-    /// gets an empty one for itself.
+    /// Which cluster is right for a place: the nearest; of two, the one where it is, or the first. Whoever is not
+    /// where a mean is gets an empty one for itself.
     fn choose(&self, at: &[i64; N], now: Option<usize>) -> usize {
         let mut best = now.and_then(|now| Some((self.clusters[now].distance(at)?, now)));
         let mut empty = None;

@@ -5,12 +5,12 @@ use serde::{Deserialize, Serialize};
 use super::Model;
 use super::vector::{Vector, all_sound, sound, within};
 
-/// Linear regression by stochastic gradient descent whose step is normalised: by the square of the features' length, so that it
-/// neither creeps nor diverges whatever their scale. Far cheaper than [`LeastSquares`](super::LeastSquares), follows a change at
-/// once, and needs more examples.
+/// Linear regression by stochastic gradient descent whose step is normalised: by the square of the features' length,
+/// so that it neither creeps nor diverges whatever their scale. Far cheaper than
+/// [`LeastSquares`](super::LeastSquares), follows a change at once, and needs more examples.
 ///
-/// The step is the one in Haykin, *Adaptive Filter Theory*, "Normalized least-mean-square algorithm". There is no intercept: let
-/// one feature be always 1.
+/// The step is the one in Haykin, *Adaptive Filter Theory*, "Normalized least-mean-square algorithm". There is no
+/// intercept: let one feature be always 1.
 ///
 /// **Cost**: an update 6 N floating-point operations, a prediction 2 N. **Memory**: 8 N + 8 bytes, in the agent.
 ///

@@ -103,15 +103,18 @@ impl<I: Key, B: Key, M: Key> Agent for Case<I, B, M> {
 
 /// Predictions that are to be judged.
 pub trait Judge<'s, I: Key, B: Key, M: Key> {
-    /// Puts each prediction beside what happened, once that is known: for predictions that come from another program, or from
-    /// other agents than the outcomes. Where an agent knows both itself, a [`Learner`](super::Learner) does it at once.
+    /// Puts each prediction beside what happened, once that is known: for predictions that come from another program,
+    /// or from other agents than the outcomes. Where an agent knows both itself, a [`Learner`](super::Learner) does
+    /// it at once.
     ///
-    /// A prediction counts if it comes before the outcome, in the [order](nekton_engine::Order) of events; one that comes after it is not
-    /// judged. Of two predictions by the same model the first one counts, and of two outcomes. Within a time, the topic that
-    /// the program names first comes first: name the outcomes first, and what was predicted in the very millisecond of its outcome is not
-    /// judged. What was not heard of for `horizon` milliseconds is forgotten.
+    /// A prediction counts if it comes before the outcome, in the [order](nekton_engine::Order) of events; one that
+    /// comes after it is not judged. Of two predictions by the same model the first one counts, and of two outcomes.
+    /// Within a time, the topic that the program names first comes first: name the outcomes first, and what was
+    /// predicted in the very millisecond of its outcome is not judged. What was not heard of for `horizon`
+    /// milliseconds is forgotten.
     ///
-    /// **Cost**: an event the look-up of an agent; a timer. **Memory**: what is predicted or happened within the horizon, some 100 bytes and 8 a prediction.
+    /// **Cost**: an event the look-up of an agent; a timer. **Memory**: what is predicted or happened within the
+    /// horizon, some 100 bytes and 8 a prediction.
     ///
     /// ```
     /// # mod setup { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/setup.rs")); } use setup::*;

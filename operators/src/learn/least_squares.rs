@@ -8,13 +8,14 @@ use super::vector::{Vector, all_sound, array, sound, within};
 /// Linear regression that has, after each example, the weights that least squares finds for all examples so far
 /// (with a *ridge*, a small penalty on the squares of the weights), older ones counting less where it forgets.
 ///
-/// The recursion is the one in Haykin, *Adaptive Filter Theory*, "The RLS algorithm" (exponentially weighted). Where nothing new comes in some direction,
-/// forgetting would make it ever less certain there, until a small noise throws it off: it forgets only while it is more certain
-/// than at the beginning, as measured by the trace of its matrix.
+/// The recursion is the one in Haykin, *Adaptive Filter Theory*, "The RLS algorithm" (exponentially weighted). Where
+/// nothing new comes in some direction, forgetting would make it ever less certain there, until a small noise throws
+/// it off: it forgets only while it is more certain than at the beginning, as measured by the trace of its matrix.
 ///
 /// There is no intercept: let one feature be always 1.
 ///
-/// **Cost**: an update some 5 N² floating-point operations, a prediction 2 N. **Memory**: 8 N² + 8 N + 24 bytes, in the agent.
+/// **Cost**: an update some 5 N² floating-point operations, a prediction 2 N. **Memory**: 8 N² + 8 N + 24 bytes, in
+/// the agent.
 ///
 /// ```
 /// use nekton_operators::learn::{LeastSquares, Model};
@@ -36,8 +37,8 @@ pub struct LeastSquares<const N: usize> {
 }
 
 impl<const N: usize> LeastSquares<N> {
-    /// One that forgets nothing. The weights are pulled towards 0 by `ridge` (above 0): 1e-6 is next to nothing where features are
-    /// around 1.
+    /// One that forgets nothing. The weights are pulled towards 0 by `ridge` (above 0): 1e-6 is next to nothing where
+    /// features are around 1.
     ///
     /// # Panics
     /// If the ridge is not between 1e-12 and 1e12.

@@ -11,15 +11,15 @@ pub(crate) fn logistic(x: f64) -> f64 {
     1.0 / (1.0 + libm::exp(-x))
 }
 
-/// Logistic regression: predicts a probability, learns from 0 (it did not happen) and 1 (it did). One step of gradient descent on the
-/// log loss for each example, with a step of its own for each weight.
+/// Logistic regression: predicts a probability, learns from 0 (it did not happen) and 1 (it did). One step of
+/// gradient descent on the log loss for each example, with a step of its own for each weight.
 ///
-/// The steps are those of Duchi, Hazan and Singer, *Adaptive Subgradient Methods for Online Learning and Stochastic Optimization*
-/// (2011), "diagonal" (AdaGrad): long for what was seldom seen, ever shorter for what is well known. There is no intercept: let one
-/// feature be always 1.
+/// The steps are those of Duchi, Hazan and Singer, *Adaptive Subgradient Methods for Online Learning and Stochastic
+/// Optimization* (2011), "diagonal" (AdaGrad): long for what was seldom seen, ever shorter for what is well known.
+/// There is no intercept: let one feature be always 1.
 ///
-/// **Cost**: an update some 10 N floating-point operations and an exponential, a prediction 2 N and an exponential. **Memory**: 16 N + 16
-/// bytes, in the agent.
+/// **Cost**: an update some 10 N floating-point operations and an exponential, a prediction 2 N and an exponential.
+/// **Memory**: 16 N + 16 bytes, in the agent.
 ///
 /// ```
 /// use nekton_operators::learn::{Logistic, Model};

@@ -1,7 +1,7 @@
 //! Learning and prediction inside agents.
 //!
-//! A model is a value: a field of an agent's state. It learns from the agent's own events, one at a time, goes into checkpoints
-//! with it, and goes on after a crash as if there had been none.
+//! A model is a value: a field of an agent's state. It learns from the agent's own events, one at a time, goes into
+//! checkpoints with it, and goes on after a crash as if there had been none.
 //!
 //! | model | predicts |
 //! |---|---|
@@ -10,15 +10,16 @@
 //! | [`Network`] | either, where a line will not do |
 //! | [`HoltWinters`] | what a series with a season does next |
 //!
-//! [`FadingScore`] and [`MedianScore`] say how unusual a value is, [`Clusters`] who is alike. [`Scored`] outcomes become a live
-//! [`scoreboard`](Scoreboards::scoreboard) of models, with a champion.
+//! [`FadingScore`] and [`MedianScore`] say how unusual a value is, [`Clusters`] who is alike. [`Scored`] outcomes
+//! become a live [`scoreboard`](Scoreboards::scoreboard) of models, with a champion.
 //!
 //!
-//! * **The same to the bit.** A model is a function of what it has learned, in order: no clock, no random numbers but those of a seed
-//!   kept in the state, sums always in the same order, exponentials and logarithms from `libm`. So it is the same on every number of
-//!   workers, after a restart, and on another machine.
+//! * **The same to the bit.** A model is a function of what it has learned, in order: no clock, no random numbers but
+//!   those of a seed kept in the state, sums always in the same order, exponentials and logarithms from `libm`. So it
+//!   is the same on every number of workers, after a restart, and on another machine.
 //! * **Bounded.** No model grows with what it has learned.
-//! * **No look-ahead.** A [`Learner`] fixes each prediction when it is made, and learns only from what it has predicted.
+//! * **No look-ahead.** A [`Learner`] fixes each prediction when it is made, and learns only from what it has
+//!   predicted.
 //! * **Numbers are numbers.** A model does not learn from a NaN, an infinity or a number beyond ±10⁵⁰, and says so.
 
 mod anomaly;

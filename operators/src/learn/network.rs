@@ -22,16 +22,17 @@ pub enum Says {
     Probability,
 }
 
-/// A network of dense layers: `N` features, up to three hidden layers of up to 64 units (tanh), one number or probability. Trained
-/// by back-propagation on each example as it comes.
+/// A network of dense layers: `N` features, up to three hidden layers of up to 64 units (tanh), one number or
+/// probability. Trained by back-propagation on each example as it comes.
 ///
-/// Back-propagation as in Goodfellow, Bengio and Courville, *Deep Learning*, "Back-Propagation and Other Differentiation Algorithms"; steps as in
-/// Kingma and Ba, *Adam: A Method for Stochastic Optimization*, Algorithm 1; first weights as in Glorot and Bengio, *Understanding the
-/// Difficulty of Training Deep Feedforward Neural Networks*, "normalized initialization", from a seed. Features, and a target that is a number, should be
-/// around 1: see [`Scaled`](super::Scaled). A network that comes from a checkpoint has the layers that it had.
+/// Back-propagation as in Goodfellow, Bengio and Courville, *Deep Learning*, "Back-Propagation and Other
+/// Differentiation Algorithms"; steps as in Kingma and Ba, *Adam: A Method for Stochastic Optimization*, Algorithm 1;
+/// first weights as in Glorot and Bengio, *Understanding the Difficulty of Training Deep Feedforward Neural
+/// Networks*, "normalized initialization", from a seed. Features, and a target that is a number, should be around 1:
+/// see [`Scaled`](super::Scaled). A network that comes from a checkpoint has the layers that it had.
 ///
-/// **Cost**, with W weights (of 4 features and 8 hidden units: 49): a prediction 2 W floating-point operations and a tanh for each hidden unit; an
-/// update some 20 W and W square roots. **Memory**: 24 W + 100 bytes.
+/// **Cost**, with W weights (of 4 features and 8 hidden units: 49): a prediction 2 W floating-point operations and a
+/// tanh for each hidden unit; an update some 20 W and W square roots. **Memory**: 24 W + 100 bytes.
 ///
 /// ```
 /// use nekton_operators::learn::{Model, Network, Says};
@@ -62,7 +63,8 @@ pub struct Network<const N: usize> {
 /// What all hidden units said.
 type Said = [[f64; WIDEST]; DEEPEST];
 
-/// The next of a sequence of even numbers between -1 and 1 (Steele, Lea and Flood, *Fast Splittable Pseudorandom Number Generators*, `SplitMix64`).
+/// The next of a sequence of even numbers between -1 and 1 (Steele, Lea and Flood, *Fast Splittable Pseudorandom
+/// Number Generators*, `SplitMix64`).
 fn next(state: &mut u64) -> f64 {
     *state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
     let mut z = *state;
@@ -73,8 +75,8 @@ fn next(state: &mut u64) -> f64 {
 }
 
 impl<const N: usize> Network<N> {
-    /// A network with hidden layers of so many units. Where each agent has its own, give each a seed of its own, such as its key's hash, or the same
-    /// to all.
+    /// A network with hidden layers of so many units. Where each agent has its own, give each a seed of its own, such
+    /// as its key's hash, or the same to all.
     ///
     /// # Panics
     /// If there are no hidden layers or more than three, or one has no unit or more than 64.
@@ -143,7 +145,8 @@ impl<const N: usize> Network<N> {
         }
     }
 
-    /// Gives the gradient of the loss (half the square of the error, or the log loss) by each weight, from the last to the first.
+    /// Gives the gradient of the loss (half the square of the error, or the log loss) by each weight, from the last
+    /// to the first.
     fn backward(&self, features: &[f64; N], target: f64, mut give: impl FnMut(usize, f64)) {
         let mut said = [[0.0; WIDEST]; DEEPEST];
         // By the sum of each unit of the layer above; of both losses the same for the last one.

@@ -30,14 +30,16 @@ struct Open<I, W> {
     with: W,
 }
 
-/// Predictions of what has not happened yet, each under a name (of a flight, of an hour) and with whatever belongs to it.
+/// Predictions of what has not happened yet, each under a name (of a flight, of an hour) and with whatever belongs to
+/// it.
 ///
 /// * **Fixed when made.** A second prediction under a name that is open is not taken: the first one stands.
 /// * **Not of the past.** What has happened cannot be predicted any more.
-/// * **Bounded.** At most so many are open, and so many names of what has happened are remembered: beyond, the oldest is forgotten,
-///   and [counted](Self::forgotten) where it was still open.
+/// * **Bounded.** At most so many are open, and so many names of what has happened are remembered: beyond, the oldest
+///   is forgotten, and [counted](Self::forgotten) where it was still open.
 ///
-/// **Cost**: a look through all that are open and remembered, from the newest on: some 1 ns each. **Memory**: the open ones and the names remembered.
+/// **Cost**: a look through all that are open and remembered, from the newest on: some 1 ns each. **Memory**: the
+/// open ones and the names remembered.
 ///
 /// ```
 /// use nekton_operators::learn::Predictions;
@@ -95,8 +97,8 @@ impl<I: PartialEq + Clone, W> Predictions<I, W> {
         self.open.iter().rev().find(|open| open.id == *id).map(|open| open.predicted)
     }
 
-    /// It happened. Returns the prediction beside it and what was given with it; `None` if there was no prediction, or if
-    /// it has happened already: the first outcome counts.
+    /// It happened. Returns the prediction beside it and what was given with it; `None` if there was no prediction,
+    /// or if it has happened already: the first outcome counts.
     pub fn happened(&mut self, id: &I, actual: f64) -> Option<(Outcome, W)> {
         let at = self.open.iter().rposition(|open| open.id == *id);
         if at.is_some() || !self.happened.contains(id) {
@@ -127,8 +129,8 @@ impl<I: PartialEq + Clone, W> Predictions<I, W> {
 }
 
 /// A model that cannot look ahead. The only way to teach it is [`happened`](Self::happened), which takes what it has
-/// predicted before and the features as they were then; the only way to a prediction that is scored is [`predict`](Self::predict),
-/// which fixes it.
+/// predicted before and the features as they were then; the only way to a prediction that is scored is
+/// [`predict`](Self::predict), which fixes it.
 ///
 /// **Cost** and **memory**: the model's and those of [`Predictions`], with 8 bytes a feature for each that is open.
 ///
@@ -165,8 +167,8 @@ impl<M: Model<N>, I: PartialEq + Clone, const N: usize> Learner<M, I, N> {
         self.predictions.predict_by(id, || (model.predict(&features), Vector(features)))
     }
 
-    /// It happened: the model learns from it, and the prediction is returned beside it. `None` where nothing was predicted;
-    /// then nothing is learned either.
+    /// It happened: the model learns from it, and the prediction is returned beside it. `None` where nothing was
+    /// predicted; then nothing is learned either.
     pub fn happened(&mut self, id: &I, actual: f64) -> Option<Outcome> {
         let (outcome, features) = self.predictions.happened(id, actual)?;
         self.learned += u64::from(self.model.learn(&features.0, actual));

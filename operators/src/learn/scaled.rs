@@ -5,14 +5,15 @@ use serde::{Deserialize, Serialize};
 use super::Model;
 use super::vector::{Vector, all_sound, sound};
 
-/// A model whose features, and if asked for whose target, are first brought to a mean of 0 and a deviation of 1: by what was
-/// learned before, never by the example itself before it is predicted. Gradient descent and networks need it where features
-/// have units. A feature that is always the same becomes 0, but for one that is always 1, which stays (the intercept).
+/// A model whose features, and if asked for whose target, are first brought to a mean of 0 and a deviation of 1: by
+/// what was learned before, never by the example itself before it is predicted. Gradient descent and networks need it
+/// where features have units. A feature that is always the same becomes 0, but for one that is always 1, which stays
+/// (the intercept).
 ///
 /// Mean and deviation are Welford's, *Note on a Method for Calculating Corrected Sums of Squares and Products* (1962).
 ///
-/// **Cost**: 9 N floating-point operations and N square roots an update, 3 N and N a prediction, besides the model's. **Memory**: 16 N + 40 bytes
-/// besides the model's.
+/// **Cost**: 9 N floating-point operations and N square roots an update, 3 N and N a prediction, besides the model's.
+/// **Memory**: 16 N + 40 bytes besides the model's.
 ///
 /// ```
 /// use nekton_operators::learn::{Gradient, Model, Scaled};

@@ -148,16 +148,17 @@ impl<B: Key, M: Key> Agent for Board<B, M> {
 
 /// Outcomes that go to scoreboards.
 pub trait Scoreboards<'s, B: Key, M: Key> {
-    /// A scoreboard for each board's name; `name` is the root's own. Let all models of a board predict the same things: then they can be
-    /// compared.
+    /// A scoreboard for each board's name; `name` is the root's own. Let all models of a board predict the same
+    /// things: then they can be compared.
     ///
-    /// The running figures are kept as whole numbers (of billionths), so they do not depend on the order of outcomes. The recent mean does, and who is champion
-    /// depends on what has been: a champion stays until a challenger was better by the margin at so many of its outcomes in a
-    /// row, so that two that are about as good do not take turns. That is why this is a root, with a state of its own in checkpoints.
+    /// The running figures are kept as whole numbers (of billionths), so they do not depend on the order of outcomes.
+    /// The recent mean does, and who is champion depends on what has been: a champion stays until a challenger was
+    /// better by the margin at so many of its outcomes in a row, so that two that are about as good do not take
+    /// turns. That is why this is a root, with a state of its own in checkpoints.
     ///
-    /// **Cost**: an outcome some 40 floating-point operations and a look at each model's recent mean; at the end of a time, a
-    /// view of all models of each board that had one. One worker has a board. **Memory**: some 500 bytes a model of a board; 64
-    /// models at most.
+    /// **Cost**: an outcome some 40 floating-point operations and a look at each model's recent mean; at the end of a
+    /// time, a view of all models of each board that had one. One worker has a board. **Memory**: some 500 bytes a
+    /// model of a board; 64 models at most.
     ///
     /// # Panics
     /// If a rule's part is not between 1e-9 and 1, or its margin not between 0 and 1.

@@ -35,13 +35,14 @@ impl Default for Smoothing {
 
 /// Holt and Winters' method: forecasts of a series that comes at equal intervals, such as passengers by hour.
 ///
-/// The equations are those of Hyndman and Athanasopoulos, *Forecasting: Principles and Practice* (3rd edition), "Methods with seasonality"; with a damped trend in both
-/// forms. Level, trend and season begin as what the first two seasons say: the mean of the first, the difference of
-/// their means, and the means of the distances from (or ratios to) each season's mean. Until then there is no forecast. Where a value is missing, the
-/// series is taken to have done what was forecast.
+/// The equations are those of Hyndman and Athanasopoulos, *Forecasting: Principles and Practice* (3rd edition),
+/// "Methods with seasonality"; with a damped trend in both forms. Level, trend and season begin as what the first two
+/// seasons say: the mean of the first, the difference of their means, and the means of the distances from (or ratios
+/// to) each season's mean. Until then there is no forecast. Where a value is missing, the series is taken to have
+/// done what was forecast.
 ///
-/// **Cost**: an update 20 floating-point operations; a forecast 2 for each step ahead. **Memory**: 8 bytes a moment of the season (24 until the first two are
-/// through), and 100 bytes.
+/// **Cost**: an update 20 floating-point operations; a forecast 2 for each step ahead. **Memory**: 16 bytes a moment
+/// of the season (twice that until the first two are through), and 120 bytes.
 ///
 /// ```
 /// use nekton_operators::learn::{HoltWinters, Season, Smoothing};
@@ -123,8 +124,8 @@ impl HoltWinters {
         self.seasonal.get((moment % self.length as u64) as usize).copied().flatten().unwrap_or(none)
     }
 
-    /// The value of the next moment, or that it is missing. Returns whether there was one to learn from: a value that is no number, or not
-    /// above 0 where the season is multiplicative, is missing.
+    /// The value of the next moment, or that it is missing. Returns whether there was one to learn from: a value that
+    /// is no number, or not above 0 where the season is multiplicative, is missing.
     pub fn learn(&mut self, value: Option<f64>) -> bool {
         let fits = |value: &f64| sound(*value) && (self.season == Season::Additive || *value > 1e-50);
         let value = value.filter(fits);

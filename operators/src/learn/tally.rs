@@ -13,7 +13,8 @@ pub enum Measure {
     Absolute,
     /// Its square: great errors count more.
     Squared,
-    /// Of a probability: minus the logarithm of what was given to what happened (natural, and at most 34.5: probabilities are taken to be 1e-15 from 0 and 1).
+    /// Of a probability: minus the logarithm of what was given to what happened (natural, and at most 34.5:
+    /// probabilities are taken to be 1e-15 from 0 and 1).
     LogLoss,
 }
 
