@@ -13,7 +13,6 @@
 //! [`FadingScore`] and [`MedianScore`] say how unusual a value is, [`Clusters`] who is alike. [`Scored`] outcomes
 //! become a live [`scoreboard`](Scoreboards::scoreboard) of models, with a champion.
 //!
-//!
 //! * **The same to the bit.** A model is a function of what it has learned, in order: no clock, no random numbers but
 //!   those of a seed kept in the state, sums always in the same order, exponentials and logarithms from `libm`. So it
 //!   is the same on every number of workers, after a restart, and on another machine.
