@@ -74,6 +74,7 @@ mod pages {
         agents: "docs/agents.md",
         collections: "docs/collections.md",
         operators: "docs/operators.md",
+        learning: "docs/learning.md",
         time: "docs/time.md",
         running: "docs/running.md",
         consistent_reading: "docs/consistent-reading.md",

@@ -5,6 +5,7 @@ mod again;
 mod checkpoints;
 mod durability;
 mod latency;
+mod learn;
 mod links;
 mod live;
 mod memory;
@@ -40,6 +41,8 @@ enum Bench {
     /// One link changed among many: from the change to the new roll-up, components and reachability, against
     /// computing them anew.
     Links(links::Options),
+    /// Models in agents: predictions and updates a second, alone and in agents, against a loop with a hash table.
+    Learn(learn::Options),
     /// Moving agents: moves a second to the new links between those near one another, against a loop with a grid.
     Proximity(proximity::Options),
     /// Checkpoints and bindings on against off: throughput, latency, and the longest pause.
@@ -59,6 +62,7 @@ fn main() {
         Bench::Memory(options) => memory::run(&options),
         Bench::Latency(options) => Some(latency::run(&options)),
         Bench::Links(options) => Some(links::run(&options)),
+        Bench::Learn(options) => Some(learn::run(&options)),
         Bench::Proximity(options) => Some(proximity::run(&options)),
         Bench::Durability(options) => Some(durability::run(&options)),
         Bench::Recovery(options) => recovery::run(&options),

@@ -4,7 +4,7 @@ mod engine {
     include!(concat!(env!("CARGO_MANIFEST_DIR"), "/../engine/doc/setup.rs"));
 }
 pub use differential_dataflow::VecCollection;
-pub use engine::Memory;
+pub use engine::{Memory, at};
 pub use nekton_engine::agents::{Key, Record};
 pub use nekton_engine::*;
 pub use nekton_operators::*;

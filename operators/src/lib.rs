@@ -4,6 +4,7 @@
 //! * [`links`]: roll-ups along the whole chain, links between those who share something or behave alike.
 //! * [`proximity`]: who is near whom on the earth.
 //! * [`graphs`]: reachability, shortest paths, components, communities, importance.
+//! * [`learn`]: models that live inside agents, and how good they are.
 //!
 //! Each works on differential dataflow's collections, is right at every time under changes and
 //! retractions, and does not store anything: what it holds in memory is derived from its input.
@@ -11,6 +12,7 @@
 
 pub mod aggregate;
 pub mod graphs;
+pub mod learn;
 pub mod links;
 pub mod proximity;
 
