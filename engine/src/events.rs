@@ -75,6 +75,25 @@ impl<'s, E: Clone + 'static> Events<'s, E> {
         Events { blocks, flow: self.flow.clone() }
     }
 
+    /// The flow that they belong to: for operators that are made of several roots.
+    ///
+    /// ```
+    /// # mod setup { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/setup.rs")); } use setup::*;
+    /// fn largest_of_each_block<'s>(events: &Events<'s, i64>) -> Events<'s, i64> {
+    ///     use timely::dataflow::operators::vec::Map;
+    ///     let largest = events.blocks().map(|block| Block { order: block.order, events: block.events.into_iter().max().into_iter().collect() });
+    ///     events.flow().events_of(largest)
+    /// }
+    /// # let topics = job(&[("readings", &["12", "64"])], |flow| {
+    /// # let readings = flow.events::<i64>("readings");
+    /// # flow.sink("largest", &largest_of_each_block(&readings));
+    /// # });
+    /// # assert_eq!(topics.lines("largest"), ["64"]);
+    /// ```
+    pub fn flow(&self) -> Flow<'s> {
+        self.flow.clone()
+    }
+
     /// A root: the agents of these events, one for each value of `key`. `name` is the root's own: its
     /// state is kept under it. Cost: about the lookup in a hash table an event, and a view before and
     /// after for each agent touched in an epoch.

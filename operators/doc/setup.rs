@@ -36,6 +36,24 @@ pub fn table<'s, K: Own<Owned: Key>, V: Own<Owned: Record>, const N: usize>(
     flow.feed(name, feed).table(name)
 }
 
+/// Events of one partition, each with a time of its own, at these times of the dataflow.
+pub fn events<'s, E: Own<Owned: Event>, const N: usize>(
+    flow: &mut Flow<'s>,
+    name: &str,
+    times: [(Time, Vec<(E, Time)>); N],
+) -> Events<'s, (E::Owned, Time)> {
+    let mut entry = 0;
+    let times = times.map(|(time, events)| {
+        let position = connect::Position { entry, ..connect::Position::default() };
+        entry += events.len() as u64;
+        let events = events.into_iter().map(|(event, at)| (event.own(), at)).collect();
+        (time, vec![Block { order: Order { source: 0, partition: 0, position }, events }])
+    });
+    let script = Script::new(times);
+    let feed: Box<dyn FnOnce(usize, usize, connect::Waker) -> Script<(E::Owned, Time)>> = Box::new(|_, _, _| script);
+    flow.feed(name, feed)
+}
+
 /// So that examples can write text as `"text"`.
 pub trait Own {
     type Owned;

@@ -6,18 +6,27 @@
 //! * [`graphs`]: reachability, shortest paths, components, communities, importance.
 //! * [`learn`]: models that live inside agents, and how good they are.
 //!
-//! Each works on differential dataflow's collections, is right at every time under changes and
+//! Each of these works on differential dataflow's collections, is right at every time under changes and
 //! retractions, and does not store anything: what it holds in memory is derived from its input.
+//!
+//! * [`windows`]: what events with times of their own say of each window, with corrections for late ones; retention.
+//! * [`joins`]: events with the table's value as of their time, with each other within bounds, and each only once.
+//!
+//! These work on events, are made of the engine's agents, and are in checkpoints as those are.
 #![forbid(unsafe_code)]
 
 pub mod aggregate;
 pub mod graphs;
+pub mod joins;
 pub mod learn;
 pub mod links;
 pub mod proximity;
+pub mod windows;
 
 pub use aggregate::*;
 pub use graphs::*;
+pub use joins::*;
 pub use links::*;
 pub use ordered_float::OrderedFloat;
 pub use proximity::*;
+pub use windows::*;
