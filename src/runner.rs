@@ -486,7 +486,7 @@ impl Runner {
         let pulsar = PulsarSettings {
             until_end,
             durable: settings.durable && !replays,
-            keep_last: self.checkpoints != "none" && !replays,
+            keep_last: self.checkpoints.as_deref() != Some("none") && !replays,
             ..settings
         };
         let moved = self.topic.iter().cloned().collect::<BTreeMap<_, _>>();

@@ -113,7 +113,7 @@ pub(crate) fn ledger<'s>(
                 return;
             };
             let frontier = frontiers.iter().filter_map(first).min();
-            let work = || -> Result<()> {
+            let mut work = || -> Result<()> {
                 // A run that hung while it began may open outputs that another one has written meanwhile. It must
                 // write nothing there, not even a mark: so nothing leaves before all workers have opened theirs
                 // and the log has shown after that that it is still this run's.
