@@ -55,6 +55,16 @@ impl<E: Clone + 'static> std::fmt::Debug for Timed<'_, E> {
     }
 }
 
+impl<'s, E: Event> Timed<'s, E> {
+    /// Replaces each event by `logic` of it; it happened when it did.
+    pub fn map<D: Event>(&self, logic: impl Fn(E) -> D + 'static) -> Timed<'s, D> {
+        Timed {
+            events: self.events.map(move |(time, event)| (time, logic(event))),
+            watermark: self.watermark,
+        }
+    }
+}
+
 /// Event time.
 pub trait EventTime<'s, E: Event> {
     /// The events with the time at which each happened, in milliseconds since 1970, and how far the stream has come in it.

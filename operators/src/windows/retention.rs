@@ -33,7 +33,7 @@ impl Retention {
 /// Retention.
 pub trait Retain<'s, E: Record> {
     /// Each key's last events, as a collection; how old they are is by when they came. An event goes exactly
-    /// when it is too old, or another takes its place.
+    /// when it is too old, or another takes its place. (When a job's inputs end, some stay that would have gone after that.)
     ///
     /// **Cost**: an event takes a look-up in a hash table; a key that changes in an epoch, twice what copying all it retains
     /// takes: for some hundreds. With an age, a timer a key. **Memory**: the events, and for those with an age a timer of

@@ -195,7 +195,9 @@ impl<K: Key, D: Difference + Record> Agent for Kept<K, D> {
                 }
             }
             Signal::Ends(until) => {
-                while self.sessions.first_entry().is_some_and(|first| first.get().end <= *until) {
+                // Not what is still to be closed: what goes then is another event's.
+                let over = |session: &Session<D>| session.closed && session.end <= *until;
+                while self.sessions.first_entry().is_some_and(|first| over(first.get())) {
                     self.sessions.pop_first();
                 }
                 if self.sessions.is_empty() {
