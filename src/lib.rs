@@ -51,7 +51,7 @@ pub use config::parse;
 pub use nekton_engine::*;
 pub use publish::Publisher;
 pub use runner::{Runner, run};
-pub use {differential_dataflow, nekton_engine as engine, timely};
+pub use {differential_dataflow, nekton_engine as engine, nekton_operators as operators, timely};
 
 /// The README and the book: their programs are compiled and run with the examples of the documentation.
 #[cfg(doctest)]
@@ -73,6 +73,7 @@ mod pages {
         events: "docs/events.md",
         agents: "docs/agents.md",
         collections: "docs/collections.md",
+        operators: "docs/operators.md",
         time: "docs/time.md",
         running: "docs/running.md",
         consistent_reading: "docs/consistent-reading.md",
@@ -86,6 +87,10 @@ mod pages {
 pub mod prelude {
     pub use crate::{
         Agent, Agents, Context, Events, Flow, Runner, Time, View, changes, diffs, keyed, upsert,
+    };
+    pub use nekton_operators::{
+        AggregateAll, AggregateKeys, BottomK, Count, Decimal, Distinct, Graph, Histogram, Lengths, Links,
+        Max, Mean, Min, Position, Proximity, Quantiles, Sum, TopK, Variance, of,
     };
     pub use serde::{Deserialize, Serialize};
 }

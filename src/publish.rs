@@ -91,6 +91,12 @@ impl Publisher {
     /// # Errors
     /// If the topic cannot be opened, or somebody else is writing it ([`Kind::Conflict`]).
     pub fn open(runner: &Runner, topic: &str, partitions: u32) -> Result<Self> {
+        if runner.checks() {
+            return Err(Error::config(format!(
+                "nekton check changes nothing, and this program publishes to {topic:?} before its job starts: give it \
+                 flags with which it does not"
+            )));
+        }
         // Its own name, since the job of the same program may be a writer too.
         Self::open_at(&runner.topics_of("publisher")?.shared(), topic, partitions)
     }

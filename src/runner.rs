@@ -4,13 +4,15 @@ use std::collections::BTreeMap;
 use std::io::IsTerminal;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::{Duration, UNIX_EPOCH};
 
 use clap::{Args, Parser, ValueEnum};
 use nekton_connectors::file::FileSettings;
 use nekton_connectors::pulsar::PulsarSettings;
 use nekton_engine::connect::Start;
 use nekton_engine::{
-    Checkpoint, Checkpoints, Error, Flow, JobConfig, OnBadInput, Result, Stop, Summary, Time,
+    Checked, Checkpoint, Checkpoints, Delivery, Error, Flow, JobConfig, Notes, OnBadInput, Result, Stop,
+    Summary, Time,
 };
 
 use crate::access::Access;
@@ -81,15 +83,10 @@ pub struct Runner {
     /// The most records that a view keeps in memory
     #[arg(long, env = "NEKTON_VIEW_LIMIT", value_name = "N", default_value_t = 1_000_000)]
     view_limit: usize,
-    /// Where checkpoints are kept (file:PATH), so that a restart goes on where it was; none: it begins anew
-    #[arg(
-        long,
-        env = "NEKTON_CHECKPOINTS",
-        value_name = "URL",
-        default_value = "none",
-        help_heading = "Durability"
-    )]
-    checkpoints: String,
+    /// Where checkpoints are kept, so that a restart goes on where it was: file:PATH, s3://BUCKET/PREFIX, gs://.. or
+    /// az://..; none: a restart begins anew [default: a folder checkpoints beside the topics]
+    #[arg(long, env = "NEKTON_CHECKPOINTS", value_name = "URL", help_heading = "Durability")]
+    checkpoints: Option<String>,
     /// The time between two checkpoints, such as 10s or 500ms
     #[arg(
         long,
@@ -99,7 +96,7 @@ pub struct Runner {
         help_heading = "Durability",
         value_parser = humantime::parse_duration
     )]
-    checkpoint_every: std::time::Duration,
+    checkpoint_every: Duration,
     /// Mark in every output partition, at most so often (such as 100ms), up to which time it is whole, for readers of
     /// several partitions and topics; without, there are no marks
     #[arg(
@@ -109,7 +106,7 @@ pub struct Runner {
         help_heading = "Topics",
         value_parser = humantime::parse_duration
     )]
-    progress_marks: Option<std::time::Duration>,
+    progress_marks: Option<Duration>,
     /// How many checkpoints are kept: what follows each of them can be replayed with --from
     #[arg(
         long,
@@ -117,7 +114,7 @@ pub struct Runner {
         value_name = "N",
         default_value_t = 3,
         help_heading = "Durability",
-        value_parser = clap::value_parser!(u32).range(3..=100_000)
+        value_parser = clap::value_parser!(u32).range(1..=100_000)
     )]
     checkpoints_kept: u32,
     /// Replay what followed a checkpoint, to other topics, and end: earliest, latest, its number, or the newest one before a
@@ -132,6 +129,18 @@ pub struct Runner {
     outputs: Option<String>,
     #[command(flatten)]
     cluster: ClusterFlags,
+    /// What a restart may do to outputs: each change once, or again what left since the last checkpoint
+    #[arg(
+        long,
+        env = "NEKTON_DELIVERY",
+        value_name = "WHAT",
+        default_value = "exactly-once",
+        help_heading = "Durability"
+    )]
+    delivery: Deliver,
+    /// Say whether the job could go on from its checkpoints, and run nothing: `nekton check`
+    #[arg(long, env = "NEKTON_CHECK", hide = true)]
+    check: bool,
     #[command(flatten)]
     access: Access,
     #[arg(skip)]
@@ -146,6 +155,14 @@ enum BadInput {
     DeadLetter,
     /// The job stops
     Fail,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Deliver {
+    /// Each change is in its output once
+    ExactlyOnce,
+    /// Nothing is lost; outputs do not wait to be bound, and may come again after a crash
+    AtLeastOnce,
 }
 
 fn start(text: &str) -> Result<Start, String> {
@@ -322,6 +339,51 @@ impl Runner {
         (self.process, self.processes)
     }
 
+    /// Where checkpoints are kept: what `--checkpoints` says, or beside the topics; `none` for nowhere.
+    ///
+    /// # Errors
+    /// If a folder on this machine would be the default for processes on several machines.
+    ///
+    /// ```
+    /// # use clap::Parser;
+    /// # #[derive(Parser)]
+    /// # struct Flags { #[command(flatten)] runner: nekton::Runner }
+    /// let given = ["house", "--topics", "file:./recorded/topics"];
+    /// assert_eq!(Flags::parse_from(given).runner.checkpoints_url()?, "file:./recorded/checkpoints");
+    /// # Ok::<(), nekton::Error>(())
+    /// ```
+    pub fn checkpoints_url(&self) -> Result<String> {
+        if let Some(given) = &self.checkpoints {
+            return Ok(given.clone());
+        }
+        let machine =
+            |host: &String| host.rsplit_once(':').map_or(host.clone(), |(machine, _)| machine.to_owned());
+        let machines: std::collections::BTreeSet<String> = self.hosts.iter().map(machine).collect();
+        if machines.len() > 1 && !self.topics.starts_with("file:") {
+            return Err(Error::config(
+                "processes on several machines need a place for checkpoints that all of them reach: give \
+                 --checkpoints s3://BUCKET/PREFIX or a shared file:PATH, or none",
+            ));
+        }
+        crate::topics::checkpoints_beside(&self.topics)
+    }
+
+    /// Another default for `--checkpoints`, such as `none` for a program that begins anew whenever it is started.
+    ///
+    /// ```
+    /// # use clap::Parser;
+    /// # #[derive(Parser)]
+    /// # struct Flags { #[command(flatten)] runner: nekton::Runner }
+    /// let Flags { runner } = Flags::parse_from(["demo"]);
+    /// assert_eq!(runner.default_checkpoints("none").checkpoints_url()?, "none");
+    /// # Ok::<(), nekton::Error>(())
+    /// ```
+    #[must_use]
+    pub fn default_checkpoints(mut self, url: &str) -> Self {
+        self.checkpoints.get_or_insert_with(|| url.to_owned());
+        self
+    }
+
     /// Runs a job until it ends. Ctrl-C and SIGTERM end it cleanly, a second one at once.
     ///
     /// # Errors
@@ -363,14 +425,17 @@ impl Runner {
             )));
         }
         let topics = self.topics_of(name)?;
-        let checkpoints = match self.checkpoints.as_str() {
+        let checkpoints = match &self.checkpoints_url()?[..] {
             "none" => None,
             url => Some(Checkpoints { store: crate::topics::open_store(url)?, every: self.checkpoint_every }),
         };
-        end_on_signals(name, &self.stop)?;
-        if std::env::var_os(LAUNCHED).is_some() {
-            end_with_launcher(&self.stop)?;
+        if !self.check {
+            end_on_signals(name, &self.stop)?;
+            if std::env::var_os(LAUNCHED).is_some() {
+                end_with_launcher(&self.stop)?;
+            }
         }
+        let job = name.to_owned();
         let config = JobConfig {
             workers: self.workers,
             process: self.process,
@@ -391,14 +456,29 @@ impl Runner {
             replay_from: self.from,
             until: self.until,
             progress_marks: self.progress_marks,
+            delivery: match self.delivery {
+                Deliver::ExactlyOnce => Delivery::ExactlyOnce,
+                Deliver::AtLeastOnce => Delivery::AtLeastOnce,
+            },
+            notes: Notes::to(move |note| eprintln!("{job} {note}")),
             ..JobConfig::new(name)
         };
+        if self.check {
+            let place = config.checkpoints.as_ref().map(|checkpoints| checkpoints.store.describe());
+            print_checked(name, place.as_deref(), &nekton_engine::check(config, Arc::new(topics), program)?);
+            std::process::exit(0);
+        }
         nekton_engine::run(config, Arc::new(topics), program)
+    }
+
+    /// Whether the program was started by `nekton check`, which nothing may leave a trace of.
+    pub(crate) fn checks(&self) -> bool {
+        self.check
     }
 
     /// The topics of the job `name`, as the flags place them.
     pub(crate) fn topics_of(&self, name: &str) -> Result<ByUrl> {
-        // A replay reads what is there, and leaves nothing behind.
+        // A replay reads what is there, and leaves nothing behind at it.
         let replays = self.from.is_some();
         let until_end = self.until_end || replays;
         let files = FileSettings { until_end, ..FileSettings::default() };
@@ -406,7 +486,7 @@ impl Runner {
         let pulsar = PulsarSettings {
             until_end,
             durable: settings.durable && !replays,
-            keep_last: self.checkpoints != "none" && !replays,
+            keep_last: self.checkpoints_url().is_ok_and(|url| url != "none"),
             ..settings
         };
         let moved = self.topic.iter().cloned().collect::<BTreeMap<_, _>>();
@@ -436,6 +516,22 @@ fn end_with_launcher(stop: &Stop) -> Result<()> {
     };
     let thread = std::thread::Builder::new().name("launcher".to_owned()).spawn(watch);
     thread.map(drop).map_err(|error| Error::io("starting a thread", &error))
+}
+
+/// What `nekton check` prints.
+fn print_checked(name: &str, place: Option<&str>, checked: &Checked) {
+    match (place, checked.checkpoint) {
+        (None, _) => println!("{name} has no checkpoints, and begins anew whenever it is started"),
+        (Some(place), None) => println!("{name} has no checkpoint at {place} yet, and would begin anew"),
+        (Some(place), Some((number, time))) => {
+            let taken = UNIX_EPOCH + Duration::from_millis(time);
+            let taken = humantime::format_rfc3339_millis(taken);
+            println!("{name} would go on from checkpoint {number} at {place}, of {taken}");
+        }
+    }
+    for outlook in &checked.outlook {
+        println!("  {outlook}");
+    }
 }
 
 fn end_on_signals(name: &str, stop: &Stop) -> Result<()> {

@@ -24,6 +24,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use nekton_connectors::file::{self, FileSettings};
+use nekton_connectors::object;
 use nekton_connectors::pulsar::{Pulsar, PulsarSettings};
 use nekton_engine::connect::{Log, Sink, SinkSettings, Source, Store, Topics, Waker};
 use nekton_engine::{Error, Result};
@@ -228,12 +229,54 @@ pub fn open_sink(url: &str, settings: &SinkSettings, access: &Access) -> Result<
     one(url, true, access)?.sink(url, settings)
 }
 
-/// Opens a store of objects: `file:PATH`.
-pub(crate) fn open_store(url: &str) -> Result<Arc<dyn Store>> {
-    match place(url)? {
-        Place::File(path) => file::open_store(&path),
-        Place::Pulsar(_) => Err(Error::config(format!("--checkpoints {url}: write file:PATH"))),
+/// Opens the place of checkpoints at a URL: `file:PATH`, `s3://BUCKET/PREFIX`, `gs://BUCKET/PREFIX` or
+/// `az://CONTAINER/PREFIX`. How a bucket is reached is in the environment, as for its vendor's own tools.
+///
+/// # Errors
+/// If the URL is of no such kind, or a setting is wrong. Nothing is created or sent before the store is used.
+///
+/// ```
+/// use nekton::checkpoints;
+/// use nekton::topics::open_store;
+///
+/// # let folder = tempfile::tempdir()?;
+/// # let url = format!("file:{}", folder.path().display());
+/// let store = open_store(&url)?;
+/// assert!(checkpoints::jobs(&*store)?.is_empty());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn open_store(url: &str) -> Result<Arc<dyn Store>> {
+    if object::is_object_url(url) {
+        let named = |name: &str| object::SETTINGS.iter().any(|beginning| name.starts_with(beginning));
+        let settings: Vec<(String, String)> = std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+            .filter(|(name, _)| named(name))
+            .collect();
+        return object::open_store(url, settings.iter().map(|(name, value)| (&name[..], &value[..])));
     }
+    let hint = "write file:PATH, s3://BUCKET/PREFIX, gs://BUCKET/PREFIX, az://CONTAINER/PREFIX, or none";
+    match place(url) {
+        Ok(Place::File(path)) => Ok(file::open_store(&path)),
+        _ => Err(Error::config(format!("checkpoints cannot be kept at {url}: {hint}"))),
+    }
+}
+
+/// Where the checkpoints of jobs whose topics are at `topics` are kept, unless somebody says otherwise: beside a folder
+/// that is called `topics`, in any other folder, and for topics on a broker under `nekton-data`. Two places
+/// of topics never share one of checkpoints.
+pub(crate) fn checkpoints_beside(topics: &str) -> Result<String> {
+    let path = match place(topics)? {
+        Place::File(path) if path.file_name().is_some_and(|name| name == "topics") => {
+            path.with_file_name("checkpoints")
+        }
+        Place::File(path) => path.join(".nekton/checkpoints"),
+        Place::Pulsar(url) => {
+            let of = url.split_once("://").map_or(&url[..], |(_, rest)| rest).trim_matches('/');
+            let plain = |c: char| if c.is_ascii_alphanumeric() || c == '.' || c == '-' { c } else { '_' };
+            PathBuf::from("./nekton-data/checkpoints").join(of.chars().map(plain).collect::<String>())
+        }
+    };
+    Ok(format!("file:{}", path.display()))
 }
 
 /// One topic, with its URL for a name.
@@ -254,5 +297,16 @@ mod tests {
         }
         assert!(place("kafka://host/x").unwrap_err().to_string().contains("kafka is not supported"));
         assert!(place("file:").is_err());
+    }
+
+    #[test]
+    fn checkpoints_are_beside_the_topics_that_they_belong_to() {
+        for (topics, beside) in [
+            ("file:./nekton-data/topics", "file:./nekton-data/checkpoints"),
+            ("file:/data/fleet", "file:/data/fleet/.nekton/checkpoints"),
+            ("pulsar://b:6650/public/default", "file:./nekton-data/checkpoints/b_6650_public_default"),
+        ] {
+            assert_eq!(checkpoints_beside(topics).unwrap(), beside);
+        }
     }
 }

@@ -140,9 +140,9 @@ fn strangers_are_turned_away_and_the_job_begins_all_the_same() {
         assert!(answer.len() < 200, "only a hello");
     }
     let mut wrong = one(&flags, 1, &hosts, &[("NEKTON_SECRET", "a secret of another test")]);
-    assert!(said(&mut wrong.0[0], 1).contains("another secret"));
+    assert!(said(&mut wrong.0[0], 2).contains("another secret"));
     let mut without = one(&flags, 1, &hosts, &[]);
-    assert!(said(&mut without.0[0], 1).contains("it has a secret and this one has none"));
+    assert!(said(&mut without.0[0], 2).contains("it has a secret and this one has none"));
     assert!(first.running(), "it still waits for the right one");
     let mut second = one(&flags, 1, &hosts, &secret);
     said(&mut second.0[0], 0);
@@ -157,13 +157,13 @@ fn processes_that_do_not_fit_say_so_on_both_sides() {
     let hosts = free_hosts(2);
     let mut first = one(&flags(place.path(), 1), 0, &hosts, &[]);
     let mut second = one(&flags(place.path(), 2), 1, &hosts, &[]);
-    assert!(said(&mut second.0[0], 1).contains("workers"));
-    assert!(said(&mut first.0[0], 1).contains("workers"));
+    assert!(said(&mut second.0[0], 2).contains("workers"));
+    assert!(said(&mut first.0[0], 2).contains("workers"));
     // Both have --checkpoints, or none.
     let hosts = free_hosts(2);
     let mut first = one(&flags(place.path(), 1), 0, &hosts, &[]);
     let mut second = one(&format!("--topics file:{}/topics", place.path().display()), 1, &hosts, &[]);
-    assert!(said(&mut second.0[0], 1).contains("only some processes have --checkpoints"));
+    assert!(said(&mut second.0[0], 2).contains("only some processes have --checkpoints"));
     let sentence = said(&mut first.0[0], 1);
     assert!(sentence.contains("has ended with an error: only some processes have"), "{sentence}");
 }
@@ -173,10 +173,10 @@ fn nobody_listens_to_the_world_without_a_secret_or_tls() {
     let place = Place::new(4);
     let mut hosts = free_hosts(2);
     hosts[0] = hosts[0].replace("127.0.0.1", "0.0.0.0");
-    let sentence = said(&mut one(&flags(place.path(), 1), 0, &hosts, &[]).0[0], 1);
+    let sentence = said(&mut one(&flags(place.path(), 1), 0, &hosts, &[]).0[0], 2);
     assert!(sentence.contains("--secret-file"), "{sentence}");
     let short = [("NEKTON_SECRET", "swordfish")];
-    let sentence = said(&mut one(&flags(place.path(), 1), 0, &hosts, &short).0[0], 1);
+    let sentence = said(&mut one(&flags(place.path(), 1), 0, &hosts, &short).0[0], 2);
     assert!(sentence.contains("at least 16"), "{sentence}");
 }
 
@@ -185,7 +185,7 @@ fn a_port_in_use_is_a_sentence() {
     let place = Place::new(5);
     let hosts = free_hosts(2);
     let _taken = TcpListener::bind(&hosts[1]).unwrap();
-    let sentence = said(&mut one(&flags(place.path(), 1), 1, &hosts, &[]).0[0], 1);
+    let sentence = said(&mut one(&flags(place.path(), 1), 1, &hosts, &[]).0[0], 2);
     assert!(sentence.contains("is in use") && sentence.contains(&hosts[1]), "{sentence}");
 }
 
@@ -321,7 +321,7 @@ fn processes_with_certificates_of_one_authority_work_together_and_others_do_not(
     let plain = format!("{} --until-end", flags(place.path(), 1));
     let flags = format!("{plain} {ours}");
     let mut first = one(&flags, 0, &hosts, &[]);
-    let sentence = said(&mut one(&format!("{plain} {others}"), 1, &hosts, &[]).0[0], 1);
+    let sentence = said(&mut one(&format!("{plain} {others}"), 1, &hosts, &[]).0[0], 2);
     assert!(sentence.contains("TLS with process 0"), "{sentence}");
     assert!(first.running());
     let mut second = one(&flags, 1, &hosts, &[]);

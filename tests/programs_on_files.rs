@@ -230,9 +230,10 @@ fn bad_lines_are_set_aside_or_stop_the_job() {
     assert_eq!(counts(folder.path())["a"], 2);
     let letters = std::fs::read_to_string(folder.path().join("telemetry.dead-letter/0.jsonl")).unwrap();
     assert!(letters.contains("\"text\":\"oops\"") && letters.lines().count() == 1, "{letters}");
+    let anew = ["--checkpoints", "none", "--until-end"];
     let mut command = program();
     let said =
-        refused(command.args(["--until-end", "--on-bad-input", "fail", "--topics", &topics(folder.path())]));
+        refused(command.args(anew).args(["--on-bad-input", "fail", "--topics", &topics(folder.path())]));
     assert!(said.contains("telemetry partition 0") && said.contains("expected value"), "{said}");
 }
 
@@ -288,6 +289,8 @@ fn a_topic_has_one_writer() {
     let first = Running(program().args(["--topics", &topics(folder.path())]).spawn().unwrap());
     eventually("counts", || counts(folder.path()).contains_key("a"));
     let said = refused(program().args(["--topics", &topics(folder.path())]));
+    assert!(said.contains("this job is running already"), "{said}");
+    let said = refused(program().args(["--checkpoints", "none", "--topics", &topics(folder.path())]));
     assert!(said.contains("is being written by another program"), "{said}");
     drop(first);
 }

@@ -29,7 +29,8 @@ fn program() -> Command {
         profile.join("examples/hot_depots")
     });
     let mut command = Command::new(path);
-    command.env_clear().stderr(Stdio::piped()).stdout(Stdio::piped());
+    // What Pulsar remembers is looked at here.
+    command.env_clear().env("NEKTON_CHECKPOINTS", "none").stderr(Stdio::piped()).stdout(Stdio::piped());
     command
 }
 
@@ -117,6 +118,26 @@ impl Drop for Running {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
+}
+
+#[test]
+fn checkpoints_of_topics_on_a_broker_are_on_this_machine_unless_one_says_otherwise() {
+    let topics = namespace("beside");
+    let mut writer = Writer::open(&to_the_end("publisher"), &format!("{topics}/telemetry"), 0, 1).unwrap();
+    writer.write(vec![message(reading(1, "north", 120))]).unwrap();
+    writer.inner.close().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let house = || {
+        let mut program = program();
+        program.env_remove("NEKTON_CHECKPOINTS").current_dir(folder.path());
+        let said = run(program.args(["--until-end", "--topics", &topics]).args(admin())).stderr;
+        String::from_utf8(said).unwrap()
+    };
+    assert_eq!(house(), "");
+    let said = house();
+    assert!(said.starts_with("fleet goes on from checkpoint "), "{said}");
+    assert!(folder.path().join("nekton-data/checkpoints").is_dir());
+    assert_eq!(changes(&format!("{topics}/hot-by-depot")).len(), 1);
 }
 
 #[test]

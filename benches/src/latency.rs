@@ -272,7 +272,7 @@ fn idle_on_files(options: &Options) -> f64 {
     std::fs::write(calls.join("0.jsonl"), "{\"agent\":1}\n").expect("a file can be written");
     let url = format!("file:{}", folder.path().display());
     let workers = options.workers.to_string();
-    let flags = Flags::parse_from(["idle", "--topics", &url, "--workers", &workers]);
+    let flags = Flags::parse_from(["idle", "--topics", &url, "--workers", &workers, "--checkpoints", "none"]);
     let (stop, program) = (flags.runner.stop_handle(), program(options.groups));
     let job = spawn(move || flags.runner.run("idle", program).expect("the job runs"));
     let output = folder.path().join("calls-by-group/0.jsonl");

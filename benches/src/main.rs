@@ -2,9 +2,11 @@
 //! noisy and only ratios mean something.
 
 mod latency;
+mod links;
 mod live;
 mod memory;
 mod process;
+mod proximity;
 mod pulsar;
 mod random;
 mod report;
@@ -31,6 +33,11 @@ enum Bench {
     Memory(memory::Options),
     /// From when an event is due to its change at the sink, at fixed rates; and what an idle job costs.
     Latency(latency::Options),
+    /// One link changed among many: from the change to the new roll-up, components and reachability, against
+    /// computing them anew.
+    Links(links::Options),
+    /// Moving agents: moves a second to the new links between those near one another, against a loop with a grid.
+    Proximity(proximity::Options),
     /// A backlog and latency on a real Apache Pulsar, against pulsar-perf. Needs Java 17 and, the first time, Maven.
     Pulsar(pulsar::Options),
 }
@@ -41,6 +48,8 @@ fn main() {
         Bench::W1(options) => Some(w1::run(&options)),
         Bench::Memory(options) => memory::run(&options),
         Bench::Latency(options) => Some(latency::run(&options)),
+        Bench::Links(options) => Some(links::run(&options)),
+        Bench::Proximity(options) => Some(proximity::run(&options)),
         Bench::Pulsar(options) => match pulsar::run(&options) {
             Ok(report) => Some(report),
             Err(error) => {

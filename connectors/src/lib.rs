@@ -2,5 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub mod file;
+#[cfg(feature = "object")]
+pub mod object;
 #[cfg(feature = "pulsar")]
 pub mod pulsar;

@@ -2,7 +2,7 @@
 
 use std::any::Any;
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -15,10 +15,12 @@ use timely::dataflow::{Scope, StreamVec};
 use crate::agents::{Agent, Agents, Key, Record, root};
 use crate::cells::cells;
 use crate::connect::{RawRecord, Waker};
-use crate::durable::Bound;
+use crate::dead_letter::DeadLetter;
+use crate::durable::check::Root;
 use crate::durable::commit::{Asked, Program, Report, commit};
 use crate::durable::ledger::{Reads, ledger};
 use crate::durable::marks::{Mark, marks};
+use crate::durable::{Bound, Shape};
 use crate::error::{Error, Kind, Result};
 use crate::events::{Block, Event, Events};
 use crate::job::Shared;
@@ -68,6 +70,8 @@ struct Building<'s> {
     reports: RefCell<Vec<StreamVec<'s, Time, Report>>>,
     marks: StreamVec<'s, Time, Mark>,
     asked: Rc<RefCell<Asked>>,
+    /// By root: what its key and state look like, for checkpoints.
+    shapes: RefCell<BTreeMap<String, Shape>>,
 }
 
 impl std::fmt::Debug for Flow<'_> {
@@ -100,6 +104,7 @@ impl<'s> Flow<'s> {
             reports: RefCell::default(),
             marks,
             asked,
+            shapes: RefCell::default(),
         };
         Flow { scope, inner: Rc::new(inner) }
     }
@@ -111,12 +116,10 @@ impl<'s> Flow<'s> {
             let reads = Rc::new(RefCell::new(Reads::new(durable)));
             let built = ledger(self.scope, self.inner.bounds.take(), pace, shared, &reads);
             self.failing(built);
-            let named = |kind: &str| {
-                let names = self.inner.names.borrow();
-                let of = names.iter().filter(|(of, _)| *of == kind);
-                of.map(|(_, name)| name.clone()).collect()
-            };
-            let program = Program { roots: named("root"), sinks: named("sink"), places: shared.places() };
+            let names = self.inner.names.borrow();
+            let sinks = names.iter().filter(|(kind, _)| *kind == "sink");
+            let sinks = sinks.map(|(_, name)| name.clone()).collect();
+            let program = Program { roots: self.inner.shapes.take(), sinks, places: shared.places() };
             let built = commit(self.scope, self.inner.reports.take(), pace, shared, program, asked, &reads);
             self.failing(built);
         }
@@ -237,6 +240,12 @@ impl<'s> Flow<'s> {
         let Some(opened) = self.failing(opened) else {
             return self.events_of(empty(self.scope));
         };
+        if shared.rehearse(|_| {}) {
+            if shared.config.on_bad_input == crate::job::OnBadInput::DeadLetter {
+                self.sink(&format!("{topic}.dead-letter"), &self.events_of::<DeadLetter>(empty(self.scope)));
+            }
+            return self.events_of(empty(self.scope));
+        }
         let feed = |waker: Waker| TopicFeed::new(topic, opened, decode, at, shared.clone(), waker);
         let sourced = source(self.scope, topic, number, &self.inner.pace, &shared, feed);
         self.inner.progress.borrow_mut().push(sourced.progress);
@@ -275,11 +284,20 @@ impl<'s> Flow<'s> {
         feed: impl FnOnce(usize, usize, Waker) -> F,
     ) -> Events<'s, T> {
         let number = self.number("feed", name);
-        if self.inner.shared.until().is_some_and(|(_, replays)| replays) {
+        let shared = &self.inner.shared;
+        if shared.until().is_some_and(|(_, replays)| replays) {
             let why = "only topics can be read again";
             let error =
                 format!("the past of this program cannot be replayed: it reads the feed {name:?}, and {why}");
-            self.inner.shared.fail(Error::config(error));
+            shared.fail(Error::config(error));
+            return self.events_of(empty(self.scope));
+        }
+        if shared.config.checkpoints.is_some() {
+            shared.fail(Error::config(format!(
+                "the feed {name:?} cannot be read again after a restart, so this job cannot go on from checkpoints: \
+                 start it with --checkpoints none, or publish what it makes to a topic and read that"
+            )));
+            return self.events_of(empty(self.scope));
         }
         let (worker, workers) = (self.scope.index(), self.scope.peers());
         let make = |waker: Waker| feed(worker, workers, waker);
@@ -296,6 +314,10 @@ impl<'s> Flow<'s> {
         key: impl Fn(&A::Event) -> A::Key + 'static,
     ) -> Agents<'s, A> {
         let number = self.number("root", name);
+        if self.inner.shared.durable().is_some() {
+            self.inner.shapes.borrow_mut().insert(name.to_owned(), Shape::of::<A::Key, A>());
+        }
+        self.inner.shared.rehearse(|built| built.roots.push(Root::of::<A>(name)));
         let Building { pace, shared, marks, .. } = &*self.inner;
         let rooted = root(events, marks.clone(), name, number, key, pace, shared);
         self.inner.progress.borrow_mut().push(rooted.progress);
@@ -351,6 +373,9 @@ impl<'s> Flow<'s> {
         encoder: Encoder<D>,
     ) {
         self.number("sink", topic);
+        if self.inner.shared.rehearse(|built| built.sinks.push(topic.to_owned())) {
+            return;
+        }
         let built = sink(updates, topic, encoder, &self.inner.pace, &self.inner.shared);
         if let Some(progress) = self.failing(built) {
             self.inner.progress.borrow_mut().push(progress);
@@ -393,6 +418,9 @@ impl<'s> Flow<'s> {
             self.inner.shared.fail(Error::new(Kind::Config, error));
             return View::new(name, workers, limit);
         };
+        if self.inner.shared.rehearse(|_| {}) {
+            return view;
+        }
         let progress = view.feed(collection.collect().inner, (self.scope.index(), workers));
         self.inner.progress.borrow_mut().push(progress);
         view

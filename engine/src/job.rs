@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use crate::cluster::Cluster;
 use crate::connect::{PartitionId, Position, Sink, SinkSettings, Source, Start, Topics, Waker};
+use crate::durable::check::Built;
 use crate::durable::replay::Checkpoint;
-use crate::durable::{Checkpoints, Durable, LEAST_KEPT};
+use crate::durable::{Checkpoints, Durable};
 use crate::error::{Error, Kind, Result};
 use crate::machine::Machine;
 use crate::simulator::Simulator;
@@ -81,9 +82,7 @@ pub struct JobConfig {
     pub stop: Stop,
     /// Where and how often state is made durable; `None`: a restart begins anew.
     pub checkpoints: Option<Checkpoints>,
-    /// A simulated machine to run on, for tests; `None`: this one.
-    pub simulator: Option<Simulator>,
-    /// How many checkpoints are kept, at least 3: from each, what follows can be replayed. Sources keep what the oldest one
+    /// How many checkpoints are kept, at least 1: from each, what follows can be replayed. Sources keep what the oldest one
     /// needs, and so does the log of bindings.
     pub checkpoints_kept: usize,
     /// Replays what follows a checkpoint of this job, up to [`JobConfig::until`] or as far as it has gone, with the same
@@ -94,6 +93,47 @@ pub struct JobConfig {
     /// How often output partitions are marked at most with the time up to which they are whole, so that a reader can
     /// put several of them together; `None`: never. See [`PartitionWriter::mark`](crate::connect::PartitionWriter::mark).
     pub progress_marks: Option<Duration>,
+    /// What a restart may do to outputs; only with checkpoints.
+    pub delivery: Delivery,
+    /// Who is told what people want to know of a start.
+    pub notes: Notes,
+    /// A simulated machine to run on, for tests; `None`: this one.
+    pub simulator: Option<Simulator>,
+}
+
+/// What a restart of a job with checkpoints may do to its outputs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Delivery {
+    /// Each change is in its output partition once, whatever happens: outputs wait until it is durable which records
+    /// got their time.
+    #[default]
+    ExactlyOnce,
+    /// No change is lost. Outputs wait for nothing; after a crash, those since the last checkpoint may come again, at
+    /// other times, and put together in another way.
+    AtLeastOnce,
+}
+
+/// Who is told, in a sentence each, what people want to know of a start: from where it goes on, what has changed.
+#[derive(Clone, Default)]
+pub struct Notes(Option<Arc<dyn Fn(&str) + Send + Sync>>);
+
+impl Notes {
+    /// Calls `told` with each.
+    pub fn to(told: impl Fn(&str) + Send + Sync + 'static) -> Self {
+        Notes(Some(Arc::new(told)))
+    }
+    pub(crate) fn say(&self, note: &str) {
+        tracing::info!("{note}");
+        if let Some(told) = &self.0 {
+            told(note);
+        }
+    }
+}
+
+impl fmt::Debug for Notes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Notes").field(&self.0.is_some()).finish()
+    }
 }
 
 impl JobConfig {
@@ -113,11 +153,13 @@ impl JobConfig {
             view_limit: 1_000_000,
             stop: Stop::default(),
             checkpoints: None,
-            simulator: None,
-            checkpoints_kept: LEAST_KEPT,
+            checkpoints_kept: 3,
             replay_from: None,
             until: None,
             progress_marks: None,
+            delivery: Delivery::default(),
+            notes: Notes::default(),
+            simulator: None,
         }
     }
 }
@@ -223,17 +265,22 @@ pub struct Counters {
     pub(crate) epochs: AtomicU64,
 }
 
+/// Sources that have been opened, by name.
+pub(crate) type Sources = HashMap<String, Result<Arc<dyn Source>>>;
+
 /// What the workers of one process share.
 pub(crate) struct Shared {
     pub(crate) config: JobConfig,
     pub(crate) counters: Counters,
     pub(crate) machine: Machine,
     topics: Arc<dyn Topics>,
-    sources: Mutex<HashMap<String, Result<Arc<dyn Source>>>>,
+    sources: Mutex<Sources>,
     sinks: Mutex<HashMap<String, Result<Arc<dyn Sink>>>>,
     failed: AtomicBool,
     error: Mutex<Option<Error>>,
     durable: Option<Arc<Durable>>,
+    /// What a program has, where it is only built to find that out.
+    rehearsal: Option<Mutex<Built>>,
 }
 
 impl Shared {
@@ -248,7 +295,33 @@ impl Shared {
             failed: AtomicBool::new(false),
             error: Mutex::new(None),
             durable: durable.map(Arc::new),
+            rehearsal: None,
         }
+    }
+
+    /// For a program that is built once to see what it has, with nothing opened for writing.
+    pub(crate) fn rehearsing(config: JobConfig, topics: Arc<dyn Topics>) -> Self {
+        Shared { rehearsal: Some(Mutex::default()), ..Shared::new(config, topics, None) }
+    }
+
+    /// Notes what a program has, if that is all it is built for; whether it is.
+    pub(crate) fn rehearse(&self, has: impl FnOnce(&mut Built)) -> bool {
+        let Some(built) = &self.rehearsal else { return false };
+        has(&mut built.lock().unwrap_or_else(PoisonError::into_inner));
+        true
+    }
+
+    /// What the program has, and the sources that have been opened on the way.
+    pub(crate) fn rehearsed(&self) -> (Built, Sources) {
+        let take =
+            |built: &Mutex<Built>| std::mem::take(&mut *built.lock().unwrap_or_else(PoisonError::into_inner));
+        let sources = std::mem::take(&mut *self.sources.lock().unwrap_or_else(PoisonError::into_inner));
+        (self.rehearsal.as_ref().map(take).unwrap_or_default(), sources)
+    }
+
+    /// Has these sources opened already.
+    pub(crate) fn with_sources(self, sources: Sources) -> Self {
+        Shared { sources: Mutex::new(sources), ..self }
     }
 
     /// What a job with checkpoints has.

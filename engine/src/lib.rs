@@ -41,6 +41,7 @@
 
 pub mod agents;
 mod cells;
+pub mod checkpoints;
 mod cluster;
 pub mod connect;
 mod dead_letter;
@@ -67,13 +68,14 @@ pub use agents::{Agent, Agents, Context};
 pub use cluster::{Cluster, ClusterTls, Secret};
 pub use dead_letter::DeadLetter;
 pub use durable::Checkpoints;
+pub use durable::check::{Checked, Outlook};
 pub use durable::replay::Checkpoint;
 pub use error::{Error, Kind, Result};
 pub use events::{Block, Event, Events, Order};
 pub use flow::{Collect, Flow, json};
-pub use job::{Counters, JobConfig, OnBadInput, Stop, Summary};
+pub use job::{Counters, Delivery, JobConfig, Notes, OnBadInput, Stop, Summary};
 pub use pace::MAX_IN_FLIGHT;
-pub use run::run;
+pub use run::{check, run};
 pub use script::Script;
 pub use simulator::Simulator;
 pub use sink::{Changes, Diffs, Keyed, Output, Upsert, changes, diffs, keyed, upsert};

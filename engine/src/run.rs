@@ -13,10 +13,11 @@ use timely::worker::Worker;
 
 use crate::cluster::{self, Links};
 use crate::connect::Topics;
+use crate::durable::check::{Built, Checked, Outlook, check as compare};
 use crate::durable::{Checkpoints, Durable, LateWaker, replay, take_over};
 use crate::error::{Error, Kind, Result};
 use crate::flow::{Flow, Views};
-use crate::job::{JobConfig, Shared, Summary};
+use crate::job::{JobConfig, Shared, Sources, Summary};
 use crate::machine::{Io, Machine};
 use crate::pace::Pace;
 use crate::time::Time;
@@ -25,7 +26,8 @@ use crate::time::Time;
 const STORING: Duration = Duration::from_secs(60);
 
 /// Runs a job until its end: until every input has ended (with [`JobConfig::until_end`]), until a
-/// stop is requested, or until something fails. `program` is called once on each worker thread.
+/// stop is requested, or until something fails. `program` is called once on each worker thread; with
+/// checkpoints once before, to see whether it fits them.
 ///
 /// # Errors
 /// The first error of any worker; all others of this process have ended when it is returned.
@@ -60,8 +62,17 @@ where
     if config.workers == 0 {
         return Err(Error::config("a job needs at least one worker: give --workers 1 or more"));
     }
+    let (program, views) = (Arc::new(program), Arc::new(Views::default()));
     // Worker 0 keeps the log of bindings; its process finds out from where the job goes on.
-    let mut durable = if config.process == 0 { prepare(&config, &*topics)? } else { None };
+    let mut sources = Sources::default();
+    let mut durable = None;
+    if config.process == 0 && config.replay_from.is_some() {
+        durable = Some(prepare_replay(&config, &*topics)?);
+    } else if config.process == 0 && config.checkpoints.is_some() {
+        let built;
+        (built, sources) = rehearse(&config, &topics, &program, &views)?;
+        durable = prepare(&config, &*topics, &built)?;
+    }
     let (mut links, mut guard) = (None, None);
     let builders = if config.hosts.len() > 1 {
         let plan = durable.as_ref().map(|(durable, _)| serde_json::to_vec(&durable.plan));
@@ -90,8 +101,7 @@ where
     }
     machine.expect(config.workers);
     let (durable, storing) = durable.unzip();
-    let shared = Arc::new(Shared::new(config, topics, durable));
-    let views = Arc::new(Views::default());
+    let shared = Arc::new(Shared::new(config, topics, durable).with_sources(sources));
     if let Some(links) = &links {
         let shared = Arc::downgrade(&shared);
         links.watch(move |error| {
@@ -103,7 +113,7 @@ where
     let (of_workers, of_links) = (shared.clone(), links.clone());
     // The guard of the network's threads stays here: dropping it panics if a peer was lost.
     let workers = timely::execute::execute_from(builders, Box::new(()), worker_config, move |worker| {
-        work(worker, &program, &of_workers, &views, of_links.as_ref());
+        work(worker, &*program, &of_workers, &views, of_links.as_ref());
     })
     .map_err(|error| Error::new(Kind::Internal, format!("the workers could not be started: {error}")))?;
     for joined in workers.join() {
@@ -138,42 +148,109 @@ where
     error.map_or(Ok(summary), Err)
 }
 
-/// Finds out from where a job with checkpoints goes on, and takes it over.
-fn prepare(config: &JobConfig, topics: &dyn Topics) -> Result<Option<(Durable, Receiver<()>)>> {
-    let Some(Checkpoints { store, every }) = config.checkpoints.clone() else {
-        let needs = config.replay_from.is_some();
-        return if needs { Err(Error::config("--from needs --checkpoints: from where?")) } else { Ok(None) };
-    };
-    let machine = Machine::new(config.simulator.clone());
-    if let Some(from) = config.replay_from {
-        let plan = replay::plan(&config.name, &*store, topics, from, config.until, machine.now())?;
-        tracing::info!(
-            job = config.name,
-            checkpoint = plan.restored(),
-            until = plan.replay_until,
-            "replaying"
-        );
-        let (io, thread) = Io::new(&machine)?;
-        let (job, kept) = (config.name.clone(), config.checkpoints_kept);
-        let (log, log_waker) = (Mutex::default(), Arc::default());
-        return Ok(Some((Durable { job, store, every, plan, log, log_waker, io, kept }, thread)));
+/// Checks whether a job with checkpoints could go on as it is: builds the program once, and reads all of the newest
+/// checkpoint's state. Starts, opens for writing and takes over nothing.
+///
+/// # Errors
+/// What [`run`] would say before it starts: a topic that is not there, a root whose state cannot be read any more.
+pub fn check<F>(config: JobConfig, topics: Arc<dyn Topics>, program: F) -> Result<Checked>
+where
+    F: for<'s> Fn(&mut Flow<'s>) + Send + Sync + 'static,
+{
+    catch_panics();
+    let (built, _) = rehearse(&config, &topics, &Arc::new(program), &Arc::default())?;
+    match &config.checkpoints {
+        Some(checkpoints) => compare(&config.name, &*checkpoints.store, &built, true),
+        None => Ok(Checked { checkpoint: None, outlook: Vec::new() }),
     }
+}
+
+/// Builds a program once, on a thread of its own, to see what it has: nothing runs, and nothing is opened for writing.
+fn rehearse<F>(
+    config: &JobConfig,
+    topics: &Arc<dyn Topics>,
+    program: &Arc<F>,
+    views: &Arc<Views>,
+) -> Result<(Built, Sources)>
+where
+    F: for<'s> Fn(&mut Flow<'s>) + Send + Sync + 'static,
+{
+    let shared = Arc::new(Shared::rehearsing(config.clone(), topics.clone()));
+    let failed =
+        |error: String| Error::new(Kind::Internal, format!("a worker could not be started: {error}"));
+    let (builders, guard) = Communication::Process(1).try_build().map_err(failed)?;
+    let (of_worker, program, views) = (shared.clone(), program.clone(), views.clone());
+    let mut worker_config = WorkerConfig::default();
+    differential_dataflow::configure(&mut worker_config, &differential_dataflow::Config::default());
+    let workers = timely::execute::execute_from(builders, guard, worker_config, move |worker| {
+        work(worker, &*program, &of_worker, &views, None);
+    })
+    .map_err(failed)?;
+    for joined in workers.join() {
+        if let Err(panic) = joined {
+            shared.fail(panicked(&panic));
+        }
+    }
+    match shared.take_error() {
+        Some(error) => Err(error),
+        None => Ok(shared.rehearsed()),
+    }
+}
+
+/// Finds out from where a job with checkpoints goes on, and takes it over.
+fn prepare(
+    config: &JobConfig,
+    topics: &dyn Topics,
+    built: &Built,
+) -> Result<Option<(Durable, Receiver<()>)>> {
+    let Some(Checkpoints { store, every }) = config.checkpoints.clone() else { return Ok(None) };
+    let machine = Machine::new(config.simulator.clone());
+    let checked = compare(&config.name, &*store, built, false)?;
     let log_waker = Arc::new(LateWaker::default());
     let waker = log_waker.clone();
     let mut log = topics.log(&config.name, Arc::new(move || waker.wake()))?;
-    let plan = take_over(&config.name, config.checkpoints_kept, &*store, &mut *log)?;
+    let plan = take_over(&config.name, config.checkpoints_kept, &*store, &mut *log, config.delivery)?;
     if let Some(until) = config.until.filter(|until| *until < plan.last_time()) {
         let why = format!("this job has gone on to {} already", plan.last_time());
         let hint = "end later, or replay a stretch of the past with --from";
         return Err(Error::config(format!("--until {until}: {why}; {hint}")));
     }
-    if let Some(time) = plan.restored() {
-        let records = plan.bindings.len();
-        tracing::info!(job = config.name, checkpoint = time, epochs = records, "going on");
+    let replays = match plan.bindings.iter().filter(|binding| !binding.bounds.is_empty()).count() {
+        0 => String::new(),
+        1 => ", replaying 1 epoch".to_owned(),
+        epochs => format!(", replaying {epochs} epochs"),
+    };
+    match checked.checkpoint {
+        Some((number, time)) => {
+            let age = machine.now().saturating_sub(time) as f64 / 1_000.;
+            config.notes.say(&format!("goes on from checkpoint {number} ({age:.1} s old){replays}"));
+        }
+        None if !replays.is_empty() => config.notes.say(&format!("goes on without a checkpoint{replays}")),
+        None => {}
+    }
+    for outlook in &checked.outlook {
+        if matches!(outlook, Outlook::GoneRoot(_)) {
+            config.notes.say(&outlook.to_string());
+        }
     }
     let (io, thread) = Io::new(&machine)?;
     let (job, log, kept) = (config.name.clone(), Mutex::new(Some(log)), config.checkpoints_kept);
     Ok(Some((Durable { job, store, every, plan, log, log_waker, io, kept }, thread)))
+}
+
+/// Finds out what is to be replayed.
+fn prepare_replay(config: &JobConfig, topics: &dyn Topics) -> Result<(Durable, Receiver<()>)> {
+    let (Some(Checkpoints { store, every }), Some(from)) = (config.checkpoints.clone(), config.replay_from)
+    else {
+        return Err(Error::config("--from needs --checkpoints: from where?"));
+    };
+    let machine = Machine::new(config.simulator.clone());
+    let plan = replay::plan(&config.name, &*store, topics, from, config.until, machine.now())?;
+    tracing::info!(job = config.name, checkpoint = plan.restored(), until = plan.replay_until, "replaying");
+    let (io, thread) = Io::new(&machine)?;
+    let (job, kept) = (config.name.clone(), config.checkpoints_kept);
+    let (log, log_waker) = (Mutex::default(), Arc::default());
+    Ok((Durable { job, store, every, plan, log, log_waker, io, kept }, thread))
 }
 
 /// Goes on from where process 0 says.
@@ -201,7 +278,7 @@ where
     F: for<'s> Fn(&mut Flow<'s>) + Send + Sync + 'static,
 {
     let local = worker.index() % shared.config.workers;
-    let turn = shared.machine.enter(local);
+    let turn = if shared.rehearse(|_| {}) { None } else { shared.machine.enter(local) };
     let outcome = catch_unwind(AssertUnwindSafe(|| {
         let pace = Pace::new(shared.clone());
         worker.dataflow::<Time, _, _>(|scope| {
@@ -214,6 +291,9 @@ where
             && let Err(error) = shared.built()
         {
             shared.fail(error);
+        }
+        if shared.rehearse(|_| {}) {
+            return;
         }
         match &turn {
             None => {
@@ -235,10 +315,12 @@ where
         let text = text.or_else(|| panic.downcast_ref::<&str>().map(|&text| text.to_owned()));
         shared.fail(panicked(&text.unwrap_or_default()));
     }
-    if shared.failed() {
-        if let Some(links) = links {
-            links.farewell(&shared.why());
-        }
+    if shared.failed()
+        && let Some(links) = links
+    {
+        links.farewell(&shared.why());
+    }
+    if shared.failed() || shared.rehearse(|_| {}) {
         // What is still on its way goes with the dataflow. A panic in an operator may leave it unfit to be dropped.
         let _ = catch_unwind(AssertUnwindSafe(|| {
             for dataflow in worker.installed_dataflows() {

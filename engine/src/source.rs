@@ -188,11 +188,11 @@ where
                     }
                     return unfinished;
                 }
-                let now = shared.machine.instant();
-                if alarm.is_none_or(|alarm| alarm <= now) {
-                    let left = until.saturating_sub(shared.machine.now()) + 1;
+                let instant = shared.machine.instant();
+                if alarm.is_none_or(|alarm| alarm <= instant) {
+                    let left = until.saturating_sub(shared.machine.now()).saturating_add(1);
                     let wait = Duration::from_millis(left).min(LONGEST_WAIT);
-                    alarm = Some(now + wait);
+                    alarm = Some(instant + wait);
                     pace.wake_after(&activator, wait);
                 }
             }

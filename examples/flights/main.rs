@@ -74,6 +74,8 @@ fn run(options: Options) -> Result<()> {
     let Options { months, speed, publish_only, consume_only, runner } = options;
     let (process, processes) = runner.process();
     let publishes = !consume_only && process == 0;
+    // A replay is a new one whenever it is published, and its figures begin at nothing.
+    let runner = if consume_only { runner } else { runner.default_checkpoints("none") };
     if publishes && !publish_only && processes > 1 && !runner.until_end() {
         return Err(Error::config(
             "several processes end together only with --until-end: add it, or publish and consume apart, with \

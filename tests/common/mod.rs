@@ -4,5 +4,6 @@
 pub mod broker;
 pub mod fed;
 pub mod processes;
+pub mod s3;
 pub mod sums;
 pub mod topics;

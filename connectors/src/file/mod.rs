@@ -148,12 +148,9 @@ pub fn read_log(folder: &Path) -> Result<Vec<bytes::Bytes>> {
     log::read(folder)
 }
 
-/// Opens a folder as a store of objects, creating it where there is none.
-///
-/// # Errors
-/// [`Kind::Denied`] or [`Kind::Io`] if that fails.
-pub fn open_store(folder: &Path) -> Result<Arc<dyn Store>> {
-    Ok(Arc::new(store::FileStore::open(folder)?))
+/// A folder as a store of objects. It is created when the first object is written.
+pub fn open_store(folder: &Path) -> Arc<dyn Store> {
+    Arc::new(store::FileStore::new(folder))
 }
 
 /// The partitions of a folder, in order: files with a number for a name by their number, then all others by name.

@@ -15,10 +15,8 @@ pub(super) struct FileStore {
 }
 
 impl FileStore {
-    pub(super) fn open(folder: &Path) -> Result<Self> {
-        std::fs::create_dir_all(folder)
-            .map_err(|error| Error::io(format!("creating the folder {}", folder.display()), &error))?;
-        Ok(FileStore { folder: folder.to_owned() })
+    pub(super) fn new(folder: &Path) -> Self {
+        FileStore { folder: folder.to_owned() }
     }
 
     /// Writes a file beside where it is to be, and says how it is called.
@@ -36,7 +34,14 @@ impl FileStore {
         };
         write().map_err(|error| {
             let _ = std::fs::remove_file(&beside);
-            Error::io(format!("writing {}", path.display()), &error)
+            let failed = Error::io(format!("writing {}", path.display()), &error);
+            match error.kind() {
+                ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Error::new(
+                    failed.kind(),
+                    format!("{failed}; make room, then start again: nothing is lost"),
+                ),
+                _ => failed,
+            }
         })?;
         Ok((path, beside))
     }

@@ -22,6 +22,8 @@ use crate::connect::{Position, Waker};
 use crate::durable::commit::Report;
 use crate::durable::marks::Mark;
 use crate::durable::snapshot::{Snapshot, Storing, encode, restore};
+use crate::durable::taken_over;
+use crate::error::Kind;
 use crate::events::{Block, Event, Events, Order};
 use crate::hash::{SEGMENTS, Segment, fixed_hash};
 use crate::job::Shared;
@@ -269,18 +271,21 @@ pub(crate) fn root<'s, A: Agent>(
                 let capability = capabilities[0].delayed(&time);
                 let mut handle = views_output.activate();
                 let mut session = handle.session(&capability);
-                let restored = restore::<A>(&name, &manifest, durable, at, |segment, key, state, timer| {
-                    if let Some(view) = state.view() {
-                        session.give(((key.clone(), view), time, 1));
-                    }
-                    if let Some(due) = timer {
-                        root.timers.change(segment as u16, &key, TimerChange::Set(due));
-                    }
-                    root.agencies[segment].restore(key, state);
-                });
+                let restored =
+                    restore::<A>(&name, &manifest, &*durable.store, at, |segment, key, state, timer| {
+                        if let Some(view) = state.view() {
+                            session.give(((key.clone(), view), time, 1));
+                        }
+                        if let Some(due) = timer {
+                            root.timers.change(segment as u16, &key, TimerChange::Set(due));
+                        }
+                        root.agencies[segment].restore(key, state);
+                    });
                 drop(session);
                 if let Err(error) = restored {
-                    shared.fail(error);
+                    // Whoever takes a job over deletes in time what only earlier runs have needed.
+                    let taken = error.kind() == Kind::Lost && durable.is_taken_over().unwrap_or(false);
+                    shared.fail(if taken { taken_over(&durable.job) } else { error });
                 }
                 if let Some(due) = root.timers.earliest() {
                     timer_capabilities =

@@ -13,6 +13,7 @@ use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use timely::dataflow::{Scope, StreamVec};
 
 use super::ledger::Reads;
+use super::shape::Shape;
 use super::{
     Durable, Kept, Manifest, Part, VERSION, drop_old, manifest_name, numbers, oldest, sealed, taken_over,
 };
@@ -54,9 +55,9 @@ impl Asked {
     }
 }
 
-/// The names of a program's roots, and of the topics that it writes, and where these are.
+/// A program's roots with their shapes, and the topics that it writes, and where these are.
 pub(crate) struct Program {
-    pub(crate) roots: Vec<String>,
+    pub(crate) roots: BTreeMap<String, Shape>,
     pub(crate) sinks: Vec<String>,
     pub(crate) places: Vec<String>,
 }
@@ -127,7 +128,9 @@ pub(crate) fn commit<'s>(
             let mut asked = asked.borrow_mut();
             let ready = asked.0.front().is_some_and(|pending| {
                 let through = pace_.arrived().is_none_or(|arrived| arrived >= pending.time);
-                pending.reports.len() == expected && through && !storing
+                // Where nothing came out, times pass before the ledger knows what was read at them.
+                let known = pace_.unbound().is_none_or(|unbound| unbound >= pending.time);
+                pending.reports.len() == expected && through && known && !storing
             });
             if ready && let Some(pending) = asked.0.pop_front() {
                 storing = true;
@@ -172,6 +175,9 @@ struct Book {
     job: String,
     number: u64,
     sinks: Vec<String>,
+    shapes: BTreeMap<String, Shape>,
+    /// The sizes of the objects that hold segments.
+    sizes: BTreeMap<Arc<str>, u64>,
     /// By root and segment: the object that holds it.
     segments: BTreeMap<String, Vec<Option<Arc<str>>>>,
     places: Vec<String>,
@@ -182,31 +188,26 @@ struct Book {
 
 impl Book {
     fn new(durable: &Durable, program: Program) -> Self {
-        let mut segments = BTreeMap::new();
+        let (mut segments, mut sizes) = (BTreeMap::new(), BTreeMap::new());
         if let Some(manifest) = &durable.plan.manifest {
             for (root, parts) in &manifest.roots {
-                if !program.roots.contains(root) {
-                    tracing::warn!(root, "the program has no such root any more: its state is left out");
+                if !program.roots.contains_key(root) {
                     continue;
                 }
                 let of: &mut Vec<Option<Arc<str>>> =
                     segments.entry(root.clone()).or_insert_with(|| vec![None; SEGMENTS]);
                 for part in parts {
                     let object: Arc<str> = part.object.as_str().into();
+                    sizes.insert(object.clone(), part.bytes);
                     part.segments.iter().for_each(|&segment| of[segment as usize] = Some(object.clone()));
                 }
             }
         }
         let plan = &durable.plan;
-        Book {
-            job: durable.job.clone(),
-            number: plan.number,
-            sinks: program.sinks,
-            places: program.places,
-            segments,
-            kept: plan.kept.clone(),
-            checkpoints: durable.kept,
-        }
+        let kept = plan.kept.clone();
+        let (job, number, checkpoints) = (durable.job.clone(), plan.number, durable.kept);
+        let Program { roots: shapes, sinks, places } = program;
+        Book { job, number, sinks, shapes, sizes, segments, places, kept, checkpoints }
     }
 
     /// Takes a checkpoint in. Returns what is to be done in the store for it, which gives its time, and that of the oldest
@@ -220,6 +221,7 @@ impl Book {
             let of = self.segments.entry(report.root).or_insert_with(|| vec![None; SEGMENTS]);
             if let Some(part) = report.part {
                 let object: Arc<str> = part.object.as_str().into();
+                self.sizes.insert(object.clone(), part.bytes);
                 part.segments.iter().for_each(|&segment| of[segment as usize] = Some(object.clone()));
             }
         }
@@ -233,10 +235,17 @@ impl Book {
                         parts.entry(object.clone()).or_default().push(segment as u16);
                     }
                 }
-                let part = |(object, segments): (Arc<str>, _)| Part { object: object.to_string(), segments };
+                let part = |(object, segments): (Arc<str>, _)| Part {
+                    object: object.to_string(),
+                    segments,
+                    bytes: self.sizes.get(&object).copied().unwrap_or_default(),
+                };
                 (root.clone(), parts.into_iter().map(part).collect::<Vec<_>>())
             })
             .collect();
+        let used: std::collections::BTreeSet<&Arc<str>> =
+            self.segments.values().flatten().flatten().collect();
+        self.sizes.retain(|object, _| used.contains(object));
         let time = pending.time;
         let positions =
             reads.before(time).into_iter().map(|((source, partition), at)| (source, partition, at));
@@ -248,6 +257,7 @@ impl Book {
             positions: positions.collect(),
             sinks: self.sinks.clone(),
             places: self.places.clone(),
+            shapes: self.shapes.clone(),
         };
         self.number += 1;
         let number = self.number;

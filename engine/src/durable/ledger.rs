@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use timely::dataflow::channels::pact::{Exchange, Pipeline};
 use timely::dataflow::operators::Capability;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
@@ -12,7 +13,7 @@ use timely::dataflow::{Scope, StreamVec};
 
 use super::{Binding, Bound, Durable, Positions};
 use crate::error::{Error, Kind, Result};
-use crate::job::Shared;
+use crate::job::{Delivery, Shared};
 use crate::pace::{Pace, first};
 use crate::time::Time;
 
@@ -24,6 +25,8 @@ pub(crate) struct Reads {
     logged: VecDeque<Time>,
     /// Records of the log that are not needed any more, and that nobody has been told of.
     obsolete: u64,
+    /// All before is in a checkpoint, which the log is still to be told.
+    settled_at: Option<Time>,
 }
 
 impl Reads {
@@ -33,6 +36,7 @@ impl Reads {
             since: durable.plan.bindings.iter().cloned().collect(),
             logged: durable.plan.logged.iter().copied().collect(),
             obsolete: 0,
+            settled_at: None,
         }
     }
 
@@ -46,6 +50,7 @@ impl Reads {
     /// What was bound before `time` is in a checkpoint, and the oldest one that is kept is as of `oldest`.
     pub(crate) fn committed(&mut self, time: Time, oldest: Time) {
         let count = self.since.iter().take_while(|binding| binding.time < time).count();
+        self.settled_at = Some(time);
         settle(&mut self.settled, self.since.drain(..count).collect::<Vec<_>>().iter());
         while self.logged.front().is_some_and(|&logged| logged < oldest) {
             self.logged.pop_front();
@@ -85,11 +90,16 @@ pub(crate) fn ledger<'s>(
     }
     pace.add_source(scope.activator_for(address));
     let (shared_, reads, pace_) = (shared.clone(), reads.clone(), pace.clone());
-    builder.build(move |_capabilities| {
+    let (delivery, restored) = (shared.config.delivery, durable.plan.restored().unwrap_or(0));
+    let (mut opening, obsolete) = (durable.plan.opening.clone(), durable.plan.obsolete);
+    builder.build(move |mut capabilities| {
         let _output = output;
+        let mut begin = capabilities.pop();
+        let mut trims = VecDeque::from([(u64::from(opening.is_some()), obsolete)]);
         let mut pending: BTreeMap<Time, (Capability<Time>, Vec<Bound>)> = BTreeMap::new();
         let mut outstanding: VecDeque<(u64, Capability<Time>)> = VecDeque::new();
         let mut appended = 0;
+        let mut since = restored;
         move |frontiers| {
             for input in &mut inputs {
                 input.for_each(|capability, bounds| {
@@ -98,9 +108,17 @@ pub(crate) fn ledger<'s>(
                     held.1.append(bounds);
                 });
             }
+            let held = begin.take();
             let Some(log) = log.as_mut() else { return };
             let frontier = frontiers.iter().filter_map(first).min();
-            let mut work = || -> Result<()> {
+            let work = || -> Result<()> {
+                if let Some(opening) = opening.take() {
+                    log.append(encoded(&opening)?)?;
+                    appended += 1;
+                    reads.borrow_mut().logged.push_back(opening.time);
+                    // Nothing that is not bound leaves before it is known that nothing is.
+                    outstanding.extend(held.filter(|_| opening.void).map(|held| (appended, held)));
+                }
                 while let Some(entry) = pending.first_entry() {
                     let time = *entry.key();
                     if frontier.is_some_and(|frontier| frontier <= time) {
@@ -109,23 +127,42 @@ pub(crate) fn ledger<'s>(
                     let (capability, bounds) = entry.remove();
                     // The next checkpoint is of a later time.
                     pace_.follow(time + 1);
-                    let binding = Binding { time, bounds: folded(bounds) };
-                    let bytes = serde_json::to_vec(&binding)
-                        .map_err(|e| Error::new(Kind::Internal, e.to_string()))?;
-                    log.append(bytes.into())?;
-                    appended += 1;
-                    outstanding.push_back((appended, capability));
+                    let binding = Binding { time, bounds: folded(bounds), void: false, since };
                     let mut reads = reads.borrow_mut();
-                    reads.logged.push_back(time);
+                    if delivery == Delivery::ExactlyOnce {
+                        log.append(encoded(&binding)?)?;
+                        appended += 1;
+                        outstanding.push_back((appended, capability));
+                        reads.logged.push_back(time);
+                    }
                     reads.since.push_back(binding);
+                }
+                let settled_at = reads.borrow_mut().settled_at.take();
+                if let Some(time) = settled_at {
+                    since = time;
+                    if delivery == Delivery::ExactlyOnce {
+                        let mut reads = reads.borrow_mut();
+                        // Times in the log never go back, or it could not be cut.
+                        let time = reads.logged.back().map_or(time, |&last| last.max(time));
+                        log.append(encoded(&Binding { time, bounds: Vec::new(), void: false, since })?)?;
+                        appended += 1;
+                        reads.logged.push_back(time);
+                    }
                 }
                 let durable = log.durable()?;
                 while outstanding.front().is_some_and(|(number, _)| *number <= durable) {
                     outstanding.pop_front();
                 }
                 let obsolete = std::mem::take(&mut reads.borrow_mut().obsolete);
-                if obsolete > 0 {
-                    log.trim(obsolete)?;
+                if obsolete > 0 && delivery == Delivery::ExactlyOnce {
+                    trims.push_back((appended, obsolete));
+                }
+                // What is cut off must have been followed by what says so.
+                while let Some(&(_, count)) = trims.front().filter(|(number, _)| *number <= durable) {
+                    trims.pop_front();
+                    if count > 0 {
+                        log.trim(count)?;
+                    }
                 }
                 Ok(())
             };
@@ -145,6 +182,11 @@ pub(crate) fn ledger<'s>(
         }
     });
     Ok(())
+}
+
+pub(super) fn encoded(binding: &Binding) -> Result<Bytes> {
+    let bytes = serde_json::to_vec(binding).map_err(|error| Error::new(Kind::Internal, error.to_string()))?;
+    Ok(bytes.into())
 }
 
 /// One bound a partition: several readings of one time follow one another.

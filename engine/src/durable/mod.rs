@@ -12,13 +12,18 @@
 //! * `marks.rs` decides when a checkpoint is taken: worker 0 sends a mark with a time to all roots.
 //! * `snapshot.rs` copies a root's state, segment by segment, while it goes on.
 //! * `replay.rs` finds a stretch of the past that is to be replayed: a plan for a run that keeps nothing itself.
+//! * `check.rs` compares a program with a checkpoint before anything starts, by the `shape.rs` of its roots.
 //! * `commit.rs` puts the parts together, on worker 0: a checkpoint counts once its manifest is stored.
 
+pub(crate) mod check;
 pub(crate) mod commit;
 pub(crate) mod ledger;
 pub(crate) mod marks;
 pub(crate) mod replay;
+mod shape;
 pub(crate) mod snapshot;
+
+pub(crate) use shape::Shape;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -29,6 +34,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::connect::{Log, PartitionId, Position, Store};
 use crate::error::{Error, Kind, Result};
+use crate::job::Delivery;
 use crate::machine::Io;
 use crate::time::Time;
 
@@ -50,9 +56,6 @@ impl std::fmt::Debug for Checkpoints {
     }
 }
 
-/// So many manifests are kept in any case. A run that was taken over, and does not know yet, finds the number taken that
-/// it would store next.
-pub(crate) const LEAST_KEPT: usize = 3;
 /// The version of what is stored.
 const VERSION: u32 = 1;
 
@@ -70,6 +73,13 @@ pub(crate) struct Bound {
 pub(crate) struct Binding {
     pub(crate) time: Time,
     pub(crate) bounds: Vec<Bound>,
+    /// A run has begun that binds nothing: what was bound before counts no more.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) void: bool,
+    /// A checkpoint of this time had been committed when this was written. The log always has the last one, since what is
+    /// older is cut off it: a manifest that has gone is noticed, and topics that are not those of the checkpoint.
+    #[serde(default)]
+    pub(crate) since: Time,
 }
 
 /// Up to where partitions were read.
@@ -90,6 +100,9 @@ pub(crate) struct Manifest {
     /// Where they are: a replay must not write there.
     #[serde(default)]
     pub(crate) places: Vec<String>,
+    /// By root: the shapes of its key and state.
+    #[serde(default)]
+    pub(crate) shapes: BTreeMap<String, Shape>,
 }
 
 impl Manifest {
@@ -104,6 +117,9 @@ impl Manifest {
 pub(crate) struct Part {
     pub(crate) object: String,
     pub(crate) segments: Vec<u16>,
+    /// The object's size.
+    #[serde(default)]
+    pub(crate) bytes: u64,
 }
 
 /// A manifest that is kept.
@@ -123,19 +139,14 @@ impl Kept {
     }
 }
 
-/// Takes out of `kept`, which is in order, what is not kept any more. What stays: the newest manifest of each of the last
-/// `checkpoints` times, since a run that begins stores the one it found anew; and the last few in any case.
+/// Takes out of `kept`, which is in order, what is not kept any more. What stays: the newest manifest, and that of each of
+/// the last `checkpoints` times, since a run that begins stores the one it found anew.
 pub(crate) fn drop_old(kept: &mut Vec<Kept>, checkpoints: usize) -> Vec<Kept> {
     let mut times = BTreeSet::new();
-    let last = kept.len().saturating_sub(LEAST_KEPT);
-    let mut keep: Vec<bool> = (0..kept.len()).map(|index| index >= last).collect();
-    for (index, of) in kept.iter().enumerate().rev() {
-        if times.len() < checkpoints.max(1)
-            && let Some(time) = of.time
-            && times.insert(time)
-        {
-            keep[index] = true;
-        }
+    let mut keep = vec![false; kept.len()];
+    keep.last_mut().into_iter().for_each(|newest| *newest = true);
+    for (of, keep) in kept.iter().zip(&mut keep).rev() {
+        *keep |= times.len() < checkpoints && of.time.is_some_and(|time| times.insert(time));
     }
     let mut keep = keep.into_iter();
     kept.extract_if(.., |_| keep.next() == Some(false)).collect()
@@ -161,6 +172,10 @@ pub(crate) struct Plan {
     pub(crate) logged: Vec<Time>,
     /// Of a replay: its last time.
     pub(crate) replay_until: Option<Time>,
+    /// What the log is told first; before that is durable, what is older must not be cut off.
+    opening: Option<Binding>,
+    /// So many records of the log are not needed any more.
+    obsolete: u64,
 }
 
 impl Plan {
@@ -198,7 +213,7 @@ pub(crate) struct Durable {
 
 impl Durable {
     /// Whether a run that came later has taken the job over.
-    fn is_taken_over(&self) -> Result<bool> {
+    pub(crate) fn is_taken_over(&self) -> Result<bool> {
         Ok(numbers(&self.job, &*self.store)?.last().is_some_and(|&newest| newest > self.plan.number))
     }
 }
@@ -223,10 +238,30 @@ fn manifest_name(job: &str, number: u64) -> String {
     format!("{job}/manifests/{number:016}")
 }
 
+/// The numbers of the manifests that are there, in order.
+pub(crate) fn numbers(job: &str, store: &dyn Store) -> Result<Vec<u64>> {
+    let names = store.list(&format!("{job}/manifests/"))?;
+    let mut numbers: Vec<u64> =
+        names.iter().filter_map(|name| name.rsplit('/').next()?.parse().ok()).collect();
+    numbers.sort_unstable();
+    Ok(numbers)
+}
+
+/// The newest manifest and its number, if the job has stored any. Changes nothing.
+pub(crate) fn newest(job: &str, store: &dyn Store) -> Result<Option<(u64, Manifest)>> {
+    let Some(number) = numbers(job, store)?.last().copied() else { return Ok(None) };
+    Ok(read_manifest(job, number, store)?.map(|manifest| (number, manifest)))
+}
+
 /// The name of a part's object. The number of a run's first manifest tells the runs of a job apart.
 fn part_name(job: &str, time: Time, run: u64, worker: usize, root: &str) -> String {
     let plain = |c: char| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '_' };
-    format!("{job}/parts/{time:016}-{run}-{worker}-{}", root.chars().map(plain).collect::<String>())
+    let mut plain: String = root.chars().map(plain).collect();
+    // Two names must not become one.
+    if plain != root {
+        plain += &format!("-{:08x}", crate::hash::fixed_hash(root) as u32);
+    }
+    format!("{job}/parts/{time:016}-{run}-{worker}-{plain}")
 }
 
 /// The run that has stored a part.
@@ -236,7 +271,13 @@ fn run_of(part: &str) -> Option<u64> {
 
 /// Finds out from where to go on, and takes the job over from a run that may still be there: that one can
 /// commit nothing any more.
-pub(crate) fn take_over(job: &str, checkpoints: usize, store: &dyn Store, log: &mut dyn Log) -> Result<Plan> {
+pub(crate) fn take_over(
+    job: &str,
+    checkpoints: usize,
+    store: &dyn Store,
+    log: &mut dyn Log,
+    delivery: Delivery,
+) -> Result<Plan> {
     let bindings = log.read()?;
     let numbers = numbers(job, store)?;
     let newest = numbers.last().copied();
@@ -253,6 +294,10 @@ pub(crate) fn take_over(job: &str, checkpoints: usize, store: &dyn Store, log: &
             Err(error) => tracing::warn!(%error, "an older checkpoint"),
         }
     }
+    let mut bindings = parse(job, &bindings)?;
+    if let Some(manifest) = &manifest {
+        belongs(job, store, manifest, &bindings)?;
+    }
     let number = newest.map_or(0, |number| number + 1);
     let content =
         serde_json::to_vec(&manifest).map_err(|error| Error::new(Kind::Internal, error.to_string()))?;
@@ -263,22 +308,21 @@ pub(crate) fn take_over(job: &str, checkpoints: usize, store: &dyn Store, log: &
     drop_old(&mut kept, checkpoints);
     tidy(job, store, number, &kept, &numbers);
     let since = manifest.as_ref().map_or(0, |manifest| manifest.time);
-    let mut bindings = parse(job, &bindings)?;
     let oldest = oldest(&kept).unwrap_or(0);
-    let obsolete = bindings.iter().take_while(|binding| binding.time < oldest).count();
-    log.trim(obsolete as u64)?;
+    let void = delivery == Delivery::AtLeastOnce;
+    let last_void = bindings.iter().rposition(|binding| binding.void);
+    // The last record that says that nothing is bound stays, for those who want to replay what was before.
+    let cut = if void { bindings.len() } else { last_void.unwrap_or(0) };
+    let is_old = |(number, binding): &(usize, &Binding)| *number < cut || binding.time < oldest;
+    let obsolete = bindings.iter().enumerate().take_while(is_old).count();
     let logged = bindings[obsolete..].iter().map(|binding| binding.time).collect();
-    bindings.retain(|binding| binding.time >= since);
-    Ok(Plan { number, manifest, kept, bindings, logged, replay_until: None })
-}
-
-/// The numbers of the manifests in a store, in order.
-pub(crate) fn numbers(job: &str, store: &dyn Store) -> Result<Vec<u64>> {
-    let names = store.list(&format!("{job}/manifests/"))?;
-    let mut numbers: Vec<u64> =
-        names.iter().filter_map(|name| name.rsplit('/').next()?.parse().ok()).collect();
-    numbers.sort_unstable();
-    Ok(numbers)
+    let last = bindings.last().map_or(since, |binding| binding.time.max(since));
+    bindings.drain(..if void { bindings.len() } else { last_void.map_or(0, |at| at + 1) });
+    bindings.retain(|binding| binding.time >= since && !binding.bounds.is_empty());
+    let opening =
+        (void || manifest.is_some()).then_some(Binding { time: last, bounds: Vec::new(), void, since });
+    let obsolete = obsolete as u64;
+    Ok(Plan { number, manifest, kept, bindings, logged, opening, obsolete, replay_until: None })
 }
 
 /// Reads the records of a log.
@@ -290,7 +334,34 @@ fn parse(job: &str, records: &[Bytes]) -> Result<Vec<Binding>> {
     })
 }
 
-fn read_manifest(job: &str, number: u64, store: &dyn Store) -> Result<Option<Manifest>> {
+/// Whether a log goes with the newest manifest: is of the same topics, and not cut beyond it.
+fn belongs(job: &str, store: &dyn Store, manifest: &Manifest, bindings: &[Binding]) -> Result<()> {
+    let place = store.describe();
+    if bindings.is_empty() {
+        let why = "the topics have been made anew since. Delete its checkpoints to begin anew, or give others with --checkpoints";
+        return Err(Error::new(
+            Kind::Lost,
+            format!(
+                "job {job:?} has checkpoints in {place}, but nothing is known of it where its topics are: {why}"
+            ),
+        ));
+    }
+    let bound = bindings.iter().rposition(|binding| binding.void).map_or(bindings, |at| &bindings[at..]);
+    let Some(since) = bound.iter().map(|binding| binding.since).max().filter(|since| *since > manifest.time)
+    else {
+        return Ok(());
+    };
+    let hint = "and an older one cannot be gone on with. Restore the folder or bucket, or begin anew with another --checkpoints";
+    Err(Error::new(
+        Kind::Lost,
+        format!(
+            "the newest checkpoint of job {job:?} in {place} is of the time {}, but there was one of {since}: it has gone, {hint}",
+            manifest.time
+        ),
+    ))
+}
+
+pub(crate) fn read_manifest(job: &str, number: u64, store: &dyn Store) -> Result<Option<Manifest>> {
     let name = manifest_name(job, number);
     let bytes = store.get(&name)?.ok_or_else(|| damaged(store, &name, "it is gone"))?;
     let content = unsealed(&bytes).ok_or_else(|| damaged(store, &name, "its checksum is wrong"))?;
@@ -320,13 +391,15 @@ fn tidy(job: &str, store: &dyn Store, number: u64, kept: &[Kept], numbers: &[u64
     }
 }
 
-fn taken_over(job: &str) -> Error {
+pub(crate) fn taken_over(job: &str) -> Error {
     let why = "another run of it has taken over: end one of the two, or give one another name";
     Error::new(Kind::Conflict, format!("job {job:?} cannot go on: {why}"))
 }
 
-fn damaged(store: &dyn Store, name: &str, why: &str) -> Error {
-    let hint = "restore it from a copy, or start with another name or store to begin anew";
+/// An object of a checkpoint that is not what was stored. There is no way back to an older checkpoint: what was bound after
+/// that is not kept, and brokers have let go of it.
+pub(crate) fn damaged(store: &dyn Store, name: &str, why: &str) -> Error {
+    let hint = "restore it from a copy, or begin anew with another --checkpoints; `nekton checkpoint verify` says what else is damaged";
     Error::new(
         Kind::Lost,
         format!("the checkpoint object {name} in {} cannot be used: {why}; {hint}", store.describe()),

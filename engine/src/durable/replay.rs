@@ -20,7 +20,7 @@ pub enum Checkpoint {
     Time(Time),
 }
 
-/// Finds out what there is to replay.
+/// Finds out what there is to replay. `now` is the present time.
 pub(crate) fn plan(
     job: &str,
     store: &dyn Store,
@@ -37,6 +37,16 @@ pub(crate) fn plan(
         )));
     }
     let mut bindings = parse(job, &topics.read_log(job)?)?;
+    if bindings.iter().any(|binding| binding.void && binding.time >= begins) {
+        return Err(Error::new(
+            Kind::Lost,
+            format!(
+                "job {job:?} has run with --delivery at-least-once since checkpoint {number}: which records had which time is not known. \
+                 Begin with a newer checkpoint"
+            ),
+        ));
+    }
+    bindings.retain(|binding| !binding.bounds.is_empty());
     // A job lets go of bindings after it has deleted the checkpoint that needs them.
     let name = manifest_name(job, number);
     if store.get(&name)?.is_none() {

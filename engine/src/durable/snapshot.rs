@@ -8,11 +8,11 @@ use serde::de::DeserializeOwned;
 use timely::dataflow::operators::Capability;
 
 use super::commit::Report;
-use super::{Durable, Manifest, Part, part_name, sealed, taken_over, unsealed};
+use super::{Durable, Manifest, Part, damaged, part_name, sealed, unsealed};
 use crate::agents::Agent;
-use crate::connect::Waker;
+use crate::connect::{Store, Waker};
 use crate::error::{Error, Kind, Result};
-use crate::hash::{SEGMENTS, Segment};
+use crate::hash::{SEGMENTS, Segment, fixed_hash};
 use crate::time::Time;
 
 /// What is being copied.
@@ -87,7 +87,8 @@ impl Storing {
             *outcome.lock().unwrap_or_else(PoisonError::into_inner) = Some(Ok(()));
         } else {
             let object = part_name(&durable.job, time, durable.plan.number, worker, root);
-            part = Some(Part { object: object.clone(), segments });
+            let bytes = content.len() as u64 + 8;
+            part = Some(Part { object: object.clone(), segments, bytes });
             let (outcome, of) = (outcome.clone(), durable.clone());
             durable.io.run(move || {
                 let stored = of.store.put(&object, sealed(content));
@@ -119,10 +120,13 @@ pub(crate) fn encode<A: Agent>(key: &A::Key, state: &A, timer: Option<Time>, int
 }
 
 /// The agents of a root in the segments of one worker, from a checkpoint.
+///
+/// # Errors
+/// [`Kind::Lost`] if an object is damaged, [`Kind::Config`] if the agents do not fit their types any more.
 pub(crate) fn restore<A: Agent>(
     root: &str,
     manifest: &Manifest,
-    durable: &Durable,
+    store: &dyn Store,
     (worker, peers): (usize, usize),
     mut agent: impl FnMut(usize, A::Key, A, Option<Time>),
 ) -> Result<()> {
@@ -131,47 +135,55 @@ pub(crate) fn restore<A: Agent>(
         if !part.segments.iter().any(mine) {
             continue;
         }
-        let lost = |why: &str| {
-            let store = durable.store.describe();
-            Error::new(
-                Kind::Lost,
-                format!("the checkpoint object {} in {store} cannot be used: {why}", part.object),
-            )
+        let misfit = |why: &str| {
+            let hint = "give new fields #[serde(default)], or give the root a new name to begin anew";
+            let why = format!("an agent of {root:?} does not fit its type any more: {why}; {hint}");
+            Error::new(Kind::Config, why)
         };
-        let Some(bytes) = durable.store.get(&part.object)? else {
-            // Whoever takes a job over deletes in time what only earlier runs have needed.
-            return Err(if durable.is_taken_over()? { taken_over(&durable.job) } else { lost("it is gone") });
-        };
-        let mut content = unsealed(&bytes).ok_or_else(|| lost("its checksum is wrong"))?;
-        while !content.is_empty() {
-            let (head, rest) = content.split_first_chunk::<10>().ok_or_else(|| lost("it is too short"))?;
-            let segment = u16::from_le_bytes([head[0], head[1]]);
-            let size =
-                u64::from_le_bytes(head[2..].try_into().map_err(|_| lost("it is too short"))?) as usize;
-            if size > rest.len() || usize::from(segment) >= SEGMENTS {
-                return Err(lost("it is too short"));
-            }
-            let (agents, rest) = rest.split_at(size);
-            content = rest;
+        each_segment(store, &part.object, |segment, mut agents| {
             // A newer part may hold this segment.
             if !(part.segments.contains(&segment) && mine(&segment)) {
-                continue;
+                return Ok(());
             }
-            let mut agents = agents;
             while !agents.is_empty() {
-                let (key, state, timer) = one::<(A::Key, A, Option<Time>)>(&mut agents).map_err(|error| {
-                    let hint = "give new fields #[serde(default)], or give the root a new name to begin anew";
-                    let why =
-                        format!("an agent of {root:?} does not fit its type any more ({error}); {hint}");
-                    Error::new(Kind::Config, format!("the checkpoint object {}: {why}", part.object))
-                })?;
+                let (key, state, timer) = one::<(A::Key, A, Option<Time>)>(&mut agents)
+                    .map_err(|error| misfit(&error.to_string()))?;
+                // Another type may be read from the same bytes, and then belong elsewhere.
+                if Segment::of(fixed_hash(&key)).index() != usize::from(segment) {
+                    return Err(misfit("the type of its key was another one"));
+                }
                 agent(usize::from(segment), key, state, timer);
             }
-        }
+            Ok(())
+        })?;
     }
     Ok(())
 }
 
-fn one<T: DeserializeOwned>(from: &mut &[u8]) -> Result<T, rmp_serde::decode::Error> {
+/// Reads an object that holds segments, and hands over each with its agents as bytes.
+pub(crate) fn each_segment(
+    store: &dyn Store,
+    object: &str,
+    mut each: impl FnMut(u16, &[u8]) -> Result<()>,
+) -> Result<()> {
+    let lost = |why: &str| damaged(store, object, why);
+    let bytes = store.get(object)?.ok_or_else(|| lost("it is gone"))?;
+    let mut content = unsealed(&bytes).ok_or_else(|| lost("its checksum is wrong"))?;
+    while !content.is_empty() {
+        let (head, rest) = content.split_first_chunk::<10>().ok_or_else(|| lost("it is too short"))?;
+        let segment = u16::from_le_bytes([head[0], head[1]]);
+        let size = u64::from_le_bytes(head[2..].try_into().map_err(|_| lost("it is too short"))?);
+        if size > rest.len() as u64 || usize::from(segment) >= SEGMENTS {
+            return Err(lost("it is too short"));
+        }
+        let (agents, rest) = rest.split_at(size as usize);
+        content = rest;
+        each(segment, agents)?;
+    }
+    Ok(())
+}
+
+/// Takes one value off the front of bytes.
+pub(crate) fn one<T: DeserializeOwned>(from: &mut &[u8]) -> Result<T, rmp_serde::decode::Error> {
     rmp_serde::decode::from_read(from)
 }

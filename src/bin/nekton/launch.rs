@@ -196,7 +196,7 @@ impl Job {
 
     /// Waits until all have ended, and sees to it when one has died.
     fn watch(&mut self, asked: &AtomicUsize) -> Result<Ended> {
-        let mut told = 0;
+        let (mut told, mut killing) = (0, false);
         let mut statuses: Vec<Option<ExitStatus>> = self.0.iter().map(|_| None).collect();
         let mut first: Option<(usize, ExitStatus, Instant)> = None;
         loop {
@@ -207,7 +207,13 @@ impl Job {
                 let status = child.try_wait().map_err(|error| Error::io("waiting for a process", &error))?;
                 statuses[process] = status;
                 if let Some(status) = status.filter(|status| !status.success()) {
-                    first.get_or_insert((process, status, Instant::now()));
+                    // One that was killed is why the others end, whichever of them was seen first.
+                    let cause = first.is_none_or(|(_, known, _)| {
+                        !killing && known.signal().is_none() && status.signal().is_some()
+                    });
+                    if cause {
+                        first = Some((process, status, first.map_or_else(Instant::now, |(_, _, when)| when)));
+                    }
                 }
             }
             if statuses.iter().all(Option::is_some) {
@@ -224,6 +230,7 @@ impl Job {
             }
             // Those that hang, or are stopped, do not end by themselves.
             if first.is_some_and(|(_, _, when)| when.elapsed() >= GRACE) {
+                killing = true;
                 for (_, child) in running() {
                     let _ = kill(Pid::from_raw(child.id() as i32), Signal::SIGKILL);
                 }

@@ -1,7 +1,9 @@
-//! The `nekton` command: a sandbox with a real Pulsar, new programs, a job's processes, and a look into topics. Programs are binaries of
-//! their own; it never contains any.
+//! The `nekton` command: a sandbox with a real Pulsar, new programs, a job's processes, and a look into topics and
+//! checkpoints. Programs are binaries of their own; it never contains any.
 
 mod bell;
+mod check;
+mod checkpoint;
 mod display;
 #[cfg(unix)]
 mod launch;
@@ -35,6 +37,11 @@ enum What {
     /// Look into topics and write to them
     #[command(subcommand)]
     Topics(Topics),
+    /// Say whether a program can go on from its checkpoints, without running it
+    Check(check::Command),
+    /// Look into checkpoints
+    #[command(subcommand)]
+    Checkpoint(checkpoint::Command),
 }
 
 #[derive(Subcommand)]
@@ -53,6 +60,8 @@ fn main() -> ExitCode {
         What::Launch(command) => launch::run(&command),
         What::Topics(Topics::Tail(command)) => tail::run(&command),
         What::Topics(Topics::Publish(command)) => publish::run(command),
+        What::Check(command) => return check::run(command),
+        What::Checkpoint(command) => checkpoint::run(command),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
