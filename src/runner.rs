@@ -478,7 +478,7 @@ impl Runner {
 
     /// The topics of the job `name`, as the flags place them.
     pub(crate) fn topics_of(&self, name: &str) -> Result<ByUrl> {
-        // A replay reads what is there, and leaves nothing behind.
+        // A replay reads what is there, and leaves nothing behind at it.
         let replays = self.from.is_some();
         let until_end = self.until_end || replays;
         let files = FileSettings { until_end, ..FileSettings::default() };

@@ -80,9 +80,9 @@ impl Places {
             let share = |object: &Object| object.needed as f64 / object.all.max(1) as f64;
             let least = self.objects.iter().min_by(|(_, a), (_, b)| share(a).total_cmp(&share(b)));
             let Some(least) = least.map(|(&number, _)| number) else { return };
-            for segment in 0..SEGMENTS {
+            for (segment, dirty) in dirty.iter_mut().enumerate() {
                 if self.of[segment].is_some_and(|(object, _)| object == least) {
-                    dirty[segment] = true;
+                    *dirty = true;
                     self.forget(segment);
                 }
             }
