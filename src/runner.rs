@@ -486,7 +486,7 @@ impl Runner {
         let pulsar = PulsarSettings {
             until_end,
             durable: settings.durable && !replays,
-            keep_last: self.checkpoints.as_deref() != Some("none") && !replays,
+            keep_last: self.checkpoints_url().is_ok_and(|url| url != "none"),
             ..settings
         };
         let moved = self.topic.iter().cloned().collect::<BTreeMap<_, _>>();

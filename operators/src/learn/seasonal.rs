@@ -9,7 +9,8 @@ use super::vector::{sound, within};
 pub enum Season {
     /// So much more on Mondays.
     Additive,
-    /// So many times as much on Mondays. For series above 0 alone.
+    /// So many times as much on Mondays. For series above 0 alone; where level and trend together fall below 0
+    /// nevertheless, as smoothings near 1 may let them, a ratio to them is taken to be 1.
     Multiplicative,
 }
 
@@ -187,7 +188,7 @@ impl HoltWinters {
     }
 }
 
-/// A ratio that stays a number: the level of a series above 0 comes near 0, or falls below it by its trend, but rarely.
+/// A ratio that stays a number. Of nothing or less it is 1: see [`Season::Multiplicative`].
 fn ratio(value: f64, to: f64) -> f64 {
     if to > 1e-50 { (value / to).min(1e50) } else { 1.0 }
 }
