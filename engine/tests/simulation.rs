@@ -242,8 +242,8 @@ fn outputs_that_are_written_again_are_noticed() {
 }
 #[test]
 fn runs_that_are_not_fenced_are_noticed() {
-    // An older run that is not fenced also lets go of input that the newer one still needs.
-    is_noticed(Lie::NobodyIsFenced, &["does not have the record", "are gone"]);
+    // An older run that is not fenced also deletes, and lets go of, what the newer one still needs.
+    is_noticed(Lie::NobodyIsFenced, &["does not have the record", "are gone", "is gone"]);
 }
 #[test]
 fn input_that_comes_in_another_order_is_noticed() {
