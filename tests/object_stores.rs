@@ -170,23 +170,24 @@ fn a_job_with_its_checkpoints_in_a_bucket_is_killed_and_goes_on() {
 }
 
 #[test]
-fn of_two_runs_that_want_the_same_checkpoints_the_older_one_ends() {
+fn checkpoints_of_other_topics_are_not_gone_on_with_and_their_job_does_not_notice() {
     let Some(s3) = S3::up() else { return };
     let folder = tempfile::tempdir().unwrap();
     let mut random = Random(0xFEED_BEEF_1234_5677);
-    let mut written = Vec::new();
-    // Each on topics of its own, so that nothing but the bucket can tell them apart.
     let mut job = |name: &str, stderr: Stdio| {
         let input = folder.path().join(name).join("readings");
         std::fs::create_dir_all(&input).unwrap();
-        append(&input, 0, &mut random, &mut written);
+        append(&input, 0, &mut random, &mut Vec::new());
         let topics = folder.path().join(name);
         let topics = topics.display();
         let flags = format!("--topics file:{topics} --checkpoints s3://bucket/same --checkpoint-every 50ms");
         let mut command: Command = command(&flags);
         command.envs(s3.settings()).stderr(stderr).spawn().unwrap()
     };
-    let manifests = || s3.store("s3://bucket/same").list("sums/manifests/").unwrap().len();
+    let newest = || {
+        let manifests = s3.store("s3://bucket/same").list("sums/manifests/").unwrap();
+        manifests.iter().filter_map(|name| name.rsplit('/').next()?.parse().ok()).max().unwrap_or(0_u64)
+    };
     let wait = |what: &str, enough: &dyn Fn() -> bool| {
         let deadline = Instant::now() + Duration::from_secs(60);
         while !enough() {
@@ -194,16 +195,17 @@ fn of_two_runs_that_want_the_same_checkpoints_the_older_one_ends() {
             std::thread::sleep(Duration::from_millis(20));
         }
     };
-    let older = job("older", Stdio::piped());
-    wait("a checkpoint", &|| manifests() >= 2);
-    let mut newer = job("newer", Stdio::inherit());
-    wait("the newer one's start", &|| manifests() >= 3);
-    // Something more to checkpoint for the older one.
-    append(&folder.path().join("older/readings"), 0, &mut Random(7), &mut Vec::new());
-    let ended = older.wait_with_output().unwrap();
-    let said = String::from_utf8_lossy(&ended.stderr);
-    assert!(!ended.status.success() && said.contains("another run of it has taken over"), "{said}");
-    assert!(newer.try_wait().unwrap().is_none(), "the newer one goes on");
-    newer.kill().unwrap();
-    newer.wait().unwrap();
+    let mut first = job("first", Stdio::inherit());
+    wait("a checkpoint", &|| newest() >= 1);
+    let refused = job("second", Stdio::piped()).wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert_eq!(refused.status.code(), Some(2), "{said}");
+    assert!(said.contains("nothing is known of it where its topics are"), "{said}");
+    // Something more to checkpoint for the first one.
+    let before = newest();
+    append(&folder.path().join("first/readings"), 0, &mut Random(7), &mut Vec::new());
+    wait("another checkpoint", &|| newest() > before);
+    assert!(first.try_wait().unwrap().is_none(), "the first one goes on");
+    first.kill().unwrap();
+    first.wait().unwrap();
 }
