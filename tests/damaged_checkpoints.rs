@@ -62,10 +62,10 @@ impl World {
     }
 }
 
-/// One line on standard error, and the code that says that starting it again would not help.
-fn refused(output: Output) -> String {
+/// What is said on standard error, with the code that says whether starting it again may help.
+fn refused(output: Output, code: i32) -> String {
     let said = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert_eq!(output.status.code(), Some(code), "{said}");
     assert!(!said.contains("panicked"), "{said}");
     said
 }
@@ -125,7 +125,7 @@ fn a_damaged_checkpoint_is_named_and_nothing_is_made_of_it() {
                 fs::write(&path, &bad).unwrap()
             }
             for workers in 1..=2 {
-                let said = refused(world.ended(&format!("--workers {workers}")));
+                let said = refused(world.ended(&format!("--workers {workers}")), 2);
                 for part in [&named[..], why, "restore it from a copy", "nekton checkpoint verify"] {
                     assert!(said.contains(part), "{said}");
                 }
@@ -153,7 +153,7 @@ fn an_older_checkpoint_is_not_taken_for_the_newest() {
     old.iter().for_each(|(path, content)| fs::write(path, content).unwrap());
     world.publish();
     let before = world.outputs();
-    let said = refused(world.ended(""));
+    let said = refused(world.ended(""), 2);
     assert!(said.contains("it has gone") && said.contains("the newest checkpoint"), "{said}");
     assert_eq!(world.outputs(), before);
     new.iter().for_each(|(path, content)| fs::write(path, content).unwrap());
@@ -172,7 +172,7 @@ fn checkpoints_of_topics_that_are_made_anew_are_refused() {
     fs::remove_dir_all(world.topics()).unwrap();
     fs::create_dir_all(world.topics().join("readings")).unwrap();
     (0..100).for_each(|_| world.publish());
-    let said = refused(world.ended(""));
+    let said = refused(world.ended(""), 2);
     assert!(said.contains("made anew") && said.contains("Delete its checkpoints"), "{said}");
 }
 
@@ -217,7 +217,7 @@ fn where_there_is_no_room_for_checkpoints_a_job_ends_and_goes_on_when_there_is()
             std::thread::sleep(Duration::from_millis(10));
             assert!(Instant::now() < deadline, "a job without room ends");
         }
-        let said = refused(job.wait_with_output().unwrap());
+        let said = refused(job.wait_with_output().unwrap(), 1);
         assert!(said.contains("No space left") && said.contains("checkpoints/sums"), "{said}");
         assert!(said.contains("make room"), "{said}");
     }
