@@ -225,7 +225,8 @@ fn what_cannot_be_replayed_is_refused_in_words() {
     // However it is named.
     let moved = format!("--from earliest --outputs file:{}/../topics", files.path("topics").display());
     fails(&files.flags(&moved), &["is an output of the job"]);
-    let nowhere = format!("--topics file:{} --from earliest", files.path("topics").display());
+    let nowhere =
+        format!("--topics file:{} --checkpoints none --from earliest", files.path("topics").display());
     fails(&nowhere, &["--from needs --checkpoints"]);
     fails(&files.flags(&format!("--until {}", first.1)), &["has gone on to", "--from"]);
 
