@@ -12,6 +12,7 @@
 //! * **Timers** are due at times of the dataflow, and fire at exactly their time.
 //! * **Agents can leave**, and come again as if new.
 
+mod copying;
 mod operator;
 mod pages;
 mod segment;

@@ -22,7 +22,7 @@ use crate::connect::{Position, Waker};
 use crate::durable::commit::Report;
 use crate::durable::compact::Places;
 use crate::durable::marks::Mark;
-use crate::durable::snapshot::{Snapshot, Storing, encode, restore};
+use crate::durable::snapshot::{Snapshot, Storing, restore};
 use crate::durable::taken_over;
 use crate::error::Kind;
 use crate::events::{Block, Event, Events, Order};
@@ -78,33 +78,31 @@ impl<A: Agent> Root<A> {
     #[inline]
     fn changes(&mut self, segment: usize) {
         self.touched.push(segment as u16);
-        if self.snapshot.is_some() {
-            self.copy(segment);
-        }
         self.dirty[segment] = true;
     }
 
-    /// Copies a segment into the snapshot, if that is still to be done.
-    #[cold]
-    fn copy(&mut self, segment: usize) {
-        let Root { agencies, timers, snapshot, .. } = self;
-        if let Some(snapshot) = snapshot
-            && snapshot.wants(segment)
-        {
-            snapshot.copy(segment, |into| {
-                agencies[segment].each(|key, state| encode(key, state, timers.of(key), into));
-            });
+    /// Begins to copy the segments that have changed, as they are before `time`.
+    fn begin_snapshot(&mut self, time: Time, capability: Capability<Time>) {
+        for (agency, dirty) in self.agencies.iter_mut().zip(&self.dirty) {
+            if *dirty {
+                agency.begin_copy();
+            }
         }
+        self.snapshot = Some(Snapshot::new(time, capability, &mut self.dirty));
     }
 
-    /// Copies further segments for about as long as `slice`; whether that was the last of them.
+    /// Copies on for about as long as `slice`; whether all is copied.
     fn copy_on(&mut self, slice: Duration, machine: &Machine) -> bool {
+        let Root { agencies, timers, snapshot, .. } = self;
+        let Some(snapshot) = snapshot else { return true };
         let begun = machine.instant();
-        while let Some(segment) = self.snapshot.as_mut().and_then(Snapshot::next) {
-            if machine.instant().saturating_duration_since(begun) > slice {
-                return false;
+        while let Some(segment) = snapshot.next() {
+            while agencies[segment].copy_on(timers) {
+                if machine.instant().saturating_duration_since(begun) > slice {
+                    return false;
+                }
             }
-            self.copy(segment);
+            snapshot.put(segment, &agencies[segment].end_copy());
         }
         true
     }
@@ -122,24 +120,26 @@ impl<A: Agent> Root<A> {
         }
         let agency = &mut self.agencies[segment];
         self.effects.segment = segment as u16;
-        for (key, event) in events {
-            if let Some(change) = agency.on_event(time, fixed_hash(key), key, event, &mut self.effects) {
-                self.timers.change(segment as u16, key, change);
+        for event in events {
+            let hash = fixed_hash(&event.0);
+            if let Some(change) = agency.on_event(time, hash, event, &self.timers, &mut self.effects) {
+                self.timers.change(segment as u16, &event.0, change);
             }
         }
     }
 
     /// Fires all timers due at `time`.
     fn fire(&mut self, time: Time) {
-        while let Some(segment) = self.timers.due(time) {
+        while let Some((segment, key)) = self.timers.due(time) {
             // The snapshot has the timer that is about to go.
+            self.agencies[segment as usize].before_timer(key, &self.timers);
             if self.agencies[segment as usize].untouched() {
                 self.changes(segment.into());
             }
             let Some(key) = self.timers.pop() else { break };
             let agency = &mut self.agencies[segment as usize];
             self.effects.segment = segment;
-            if let Some(change) = agency.on_timer(time, &key, &mut self.effects) {
+            if let Some(change) = agency.on_timer(time, &key, &self.timers, &mut self.effects) {
                 self.timers.change(segment, &key, change);
             }
         }
@@ -329,7 +329,7 @@ pub(crate) fn root<'s, A: Agent>(
                             storing.store(snapshot, &name, at.0, durable, &mut root.places, stored.clone());
                         }
                         root.places.tidy(&mut root.dirty);
-                        root.snapshot = Some(Snapshot::new(time, capability, &mut root.dirty));
+                        root.begin_snapshot(time, capability);
                     }
                 };
             // Stopped, not ended: timers in the future are not due. Those before what has been read, or before what a
@@ -380,7 +380,7 @@ pub(crate) fn root<'s, A: Agent>(
                 let mut session = handle.session(&capabilities[0]);
                 for segment in root.touched.drain(..) {
                     root.agencies[segment as usize]
-                        .finish(|key, view, diff| session.give(((key, view), time, diff)));
+                        .finish(&root.timers, |key, view, diff| session.give(((key, view), time, diff)));
                 }
                 drop(session);
                 if !root.effects.emitted.is_empty() {

@@ -1,9 +1,14 @@
 //! The agents of one segment: a dense array, an index by key, and what has been touched at the present time.
 
+use std::ops::Range;
+
 use hashbrown::HashTable;
 
+use super::copying::Copying;
 use super::pages::Pages;
+use super::timers::Timers;
 use super::{Agent, Context, Effects, TimerChange};
+use crate::durable::snapshot::encode;
 use crate::hash::fixed_hash;
 use crate::time::Time;
 
@@ -31,6 +36,8 @@ pub(super) struct Agency<A: Agent> {
     touched: Vec<Touched<A>>,
     /// Slots whose agent has left at the present time.
     left: Vec<u32>,
+    /// The copy for a snapshot, while there is one.
+    copying: Option<Box<Copying>>,
 }
 
 impl<A: Agent> Default for Agency<A> {
@@ -41,20 +48,21 @@ impl<A: Agent> Default for Agency<A> {
             marks: Vec::new(),
             touched: Vec::new(),
             left: Vec::new(),
+            copying: None,
         }
     }
 }
 
 impl<A: Agent> Agency<A> {
     /// Lets the agent of `key` handle an event. `hash` is the key's [`fixed_hash`]. Returns the
-    /// change of its timer, if any.
+    /// change of its timer, if any. `timers` are those before it.
     #[inline]
     pub(super) fn on_event(
         &mut self,
         time: Time,
         hash: u64,
-        key: &A::Key,
-        event: &A::Event,
+        (key, event): &(A::Key, A::Event),
+        timers: &Timers<A::Key>,
         effects: &mut Effects<A>,
     ) -> Option<TimerChange> {
         let residents = &mut self.residents;
@@ -62,22 +70,22 @@ impl<A: Agent> Agency<A> {
             Some(&slot) => slot,
             None => self.settle(hash, key),
         };
-        self.touch(slot);
+        self.touch(slot, timers);
         let resident = &mut self.residents[slot];
         resident.state.on_event(event, &mut Context { key: &resident.key, time, effects });
         if effects.any { self.after(slot, effects) } else { self.stays(slot) }
     }
 
-    /// Lets the agent of `key` handle its timer.
+    /// Lets the agent of `key` handle its timer, which is not among the timers any more.
     pub(super) fn on_timer(
         &mut self,
         time: Time,
         key: &A::Key,
+        timers: &Timers<A::Key>,
         effects: &mut Effects<A>,
     ) -> Option<TimerChange> {
-        let residents = &self.residents;
-        let slot = *self.index.find(fixed_hash(key), |&slot| residents[slot].key == *key)?;
-        self.touch(slot);
+        let slot = self.slot(key)?;
+        self.touch(slot, timers);
         let resident = &mut self.residents[slot];
         resident.state.on_timer(&mut Context { key: &resident.key, time, effects });
         if effects.any { self.after(slot, effects) } else { None }
@@ -100,12 +108,44 @@ impl<A: Agent> Agency<A> {
         self.index.insert_unique(hash, slot, |&slot| fixed_hash(&residents[slot].key));
     }
 
-    /// Every agent, with its key.
-    pub(super) fn each(&self, mut logic: impl FnMut(&A::Key, &A)) {
-        for slot in 0..self.residents.len() as u32 {
-            let resident = &self.residents[slot];
-            logic(&resident.key, &resident.state);
+    /// Begins to copy all agents as they are now.
+    pub(super) fn begin_copy(&mut self) {
+        self.copying = Some(Box::new(Copying::new(self.residents.len() as u32)));
+    }
+
+    /// Copies some more of them; whether there may be more to do.
+    pub(super) fn copy_on(&mut self, timers: &Timers<A::Key>) -> bool {
+        let residents = &self.residents;
+        let copying = self.copying.as_mut();
+        copying.is_some_and(|copying| copying.next(|slots, into| encode_all(residents, slots, timers, into)))
+    }
+
+    /// Ends a copy.
+    pub(super) fn end_copy(&mut self) -> Vec<u8> {
+        self.copying.take().map_or_else(Vec::new, |copying| copying.bytes())
+    }
+
+    /// Copies an agent whose timer is about to go, with its timer.
+    pub(super) fn before_timer(&mut self, key: &A::Key, timers: &Timers<A::Key>) {
+        if self.copying.is_some()
+            && let Some(slot) = self.slot(key)
+        {
+            self.before(slot, timers);
         }
+    }
+
+    /// Copies an agent that is about to change.
+    #[inline]
+    fn before(&mut self, slot: u32, timers: &Timers<A::Key>) {
+        let residents = &self.residents;
+        if let Some(copying) = &mut self.copying {
+            copying.before(slot, |slots, into| encode_all(residents, slots, timers, into));
+        }
+    }
+
+    fn slot(&self, key: &A::Key) -> Option<u32> {
+        let residents = &self.residents;
+        self.index.find(fixed_hash(key), |&slot| residents[slot].key == *key).copied()
     }
 
     #[cold]
@@ -124,10 +164,11 @@ impl<A: Agent> Agency<A> {
     }
 
     #[inline]
-    fn touch(&mut self, slot: u32) {
+    fn touch(&mut self, slot: u32, timers: &Timers<A::Key>) {
         let (word, bit) = (slot as usize / 64, 1 << (slot % 64));
         if self.marks[word] & bit == 0 {
             self.marks[word] |= bit;
+            self.before(slot, timers);
             self.touched.push(Touched { slot, before: self.residents[slot].state.view() });
         }
     }
@@ -156,7 +197,11 @@ impl<A: Agent> Agency<A> {
     }
 
     /// Ends the present time: gives every change of a view to `changed`, lets agents go that left.
-    pub(super) fn finish(&mut self, mut changed: impl FnMut(A::Key, A::View, isize)) {
+    pub(super) fn finish(
+        &mut self,
+        timers: &Timers<A::Key>,
+        mut changed: impl FnMut(A::Key, A::View, isize),
+    ) {
         for Touched { slot, before } in self.touched.drain(..) {
             self.marks[slot as usize / 64] &= !(1 << (slot % 64));
             let Resident { key, state } = &self.residents[slot];
@@ -171,16 +216,18 @@ impl<A: Agent> Agency<A> {
             }
         }
         if !self.left.is_empty() {
-            self.let_go();
+            self.let_go(timers);
         }
     }
 
     #[cold]
-    fn let_go(&mut self) {
+    fn let_go(&mut self, timers: &Timers<A::Key>) {
         let mut left = std::mem::take(&mut self.left);
         // From the back, so that the last agent, which fills the hole, is never one that goes.
         left.sort_unstable_by_key(|&slot| std::cmp::Reverse(slot));
         for slot in left {
+            // The last agent moves.
+            self.before(self.residents.len() as u32 - 1, timers);
             let gone = self.residents.swap_remove(slot);
             if let Ok(entry) = self.index.find_entry(fixed_hash(&gone.key), |&at| at == slot) {
                 entry.remove();
@@ -200,5 +247,18 @@ impl<A: Agent> Agency<A> {
             let residents = &self.residents;
             self.index.shrink_to_fit(|&slot| fixed_hash(&residents[slot].key));
         }
+    }
+}
+
+/// Appends the agents in a range of slots, as they are stored.
+fn encode_all<A: Agent>(
+    residents: &Pages<Resident<A>>,
+    slots: Range<u32>,
+    timers: &Timers<A::Key>,
+    into: &mut Vec<u8>,
+) {
+    for slot in slots {
+        let Resident { key, state } = &residents[slot];
+        encode(key, state, timers.of(key), into);
     }
 }

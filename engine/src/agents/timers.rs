@@ -44,9 +44,9 @@ impl<K: Key> Timers<K> {
         self.due.last().map(|(due, ..)| *due)
     }
 
-    /// The segment of the next timer, if that is due at `time`.
-    pub(super) fn due(&self, time: Time) -> Option<u16> {
-        self.due.first().filter(|(due, ..)| *due <= time).map(|(_, segment, _)| *segment)
+    /// The segment and key of the next timer, if that is due at `time`.
+    pub(super) fn due(&self, time: Time) -> Option<(u16, &K)> {
+        self.due.first().filter(|(due, ..)| *due <= time).map(|(_, segment, key)| (*segment, key))
     }
 
     /// Takes the next timer.
@@ -58,7 +58,7 @@ impl<K: Key> Timers<K> {
 
     /// The pending timer of a key.
     pub(super) fn of(&self, key: &K) -> Option<Time> {
-        self.of.get(key).copied()
+        if self.of.is_empty() { None } else { self.of.get(key).copied() }
     }
 
     /// Forgets all.

@@ -1,5 +1,5 @@
-//! The snapshot of a root on one worker: its state before a time, copied segment by segment while the root
-//! goes on. A segment that is about to change is copied first.
+//! The snapshot of a root on one worker: its state before a time, copied piece by piece while the root
+//! goes on. Agents that are about to change are copied first.
 
 use std::collections::VecDeque;
 use std::io::ErrorKind;
@@ -37,7 +37,7 @@ pub(crate) struct Snapshot {
 }
 
 impl Snapshot {
-    /// Copies what is `dirty`, and makes it clean.
+    /// Of what is `dirty`, which is clean then.
     pub(crate) fn new(time: Time, capability: Capability<Time>, dirty: &mut [bool]) -> Self {
         let todo = dirty.to_vec();
         dirty.fill(false);
@@ -54,10 +54,6 @@ impl Snapshot {
         }
     }
 
-    pub(crate) fn wants(&self, segment: usize) -> bool {
-        self.todo[segment]
-    }
-
     /// The next segment that is to be copied.
     pub(crate) fn next(&mut self) -> Option<usize> {
         if self.left == 0 {
@@ -69,18 +65,15 @@ impl Snapshot {
         Some(self.next)
     }
 
-    /// Copies a segment, as `encode` writes it.
-    pub(crate) fn copy(&mut self, segment: usize, encode: impl FnOnce(&mut Vec<u8>)) {
+    /// Puts the copy of a segment in.
+    pub(crate) fn put(&mut self, segment: usize, copy: &[u8]) {
         self.todo[segment] = false;
         self.left -= 1;
         self.segments.push(segment as u16);
-        let at = self.content.len();
-        self.content.extend_from_slice(&[0; 10]);
-        encode(&mut self.content);
-        let size = (self.content.len() - at - 10) as u64;
-        self.sizes.push(size);
-        self.content[at..at + 2].copy_from_slice(&(segment as u16).to_le_bytes());
-        self.content[at + 2..at + 10].copy_from_slice(&size.to_le_bytes());
+        self.sizes.push(copy.len() as u64);
+        self.content.extend_from_slice(&(segment as u16).to_le_bytes());
+        self.content.extend_from_slice(&(copy.len() as u64).to_le_bytes());
+        self.content.extend_from_slice(copy);
     }
 }
 
