@@ -89,8 +89,7 @@ impl<'s> Flow<'s> {
     ) -> Self {
         pace::ticks(scope, &pace, &shared);
         let asked = Rc::new(RefCell::new(Asked::default()));
-        let asking = asked.clone();
-        let marks = marks(scope, &pace, &shared, move |time| asking.borrow_mut().add(time));
+        let marks = marks(scope, &pace, &shared, &asked);
         if let Some(durable) = shared.durable() {
             pace.start_after(durable.plan.replay_until.unwrap_or(durable.plan.last_time()));
         }

@@ -2,6 +2,7 @@
 //! closed, and applies them in order.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::RangeInclusive;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -217,8 +218,9 @@ pub(crate) struct Rooted<'s, A: Agent> {
     pub(crate) reports: StreamVec<'s, Time, Report>,
 }
 
-/// For so long at once a snapshot is copied, between other work.
-const SLICE: Duration = Duration::from_millis(1);
+/// For so long at once a snapshot is copied, between other work: for a third of the time that the other work took, within
+/// these bounds. An epoch passes a worker many times on its way, and meets a slice each time.
+const SLICE: RangeInclusive<Duration> = Duration::from_micros(100)..=Duration::from_millis(3);
 
 /// Builds a root.
 pub(crate) fn root<'s, A: Agent>(
@@ -263,6 +265,8 @@ pub(crate) fn root<'s, A: Agent>(
         let mut to_restore = manifest.map(|manifest| (manifest, capabilities));
         let mut asked: VecDeque<(Time, Capability<Time>)> = VecDeque::new();
         let mut storing = Storing::default();
+        // When a snapshot was last copied on.
+        let mut copied = shared.machine.instant();
         let mut pending: BTreeMap<Time, Pending<A::Key, A::Event>> = BTreeMap::new();
         // Capabilities for the earliest timer.
         let mut timer_capabilities: Option<Vec<Capability<Time>>> = None;
@@ -407,7 +411,11 @@ pub(crate) fn root<'s, A: Agent>(
             if let Some(durable) = &durable
                 && root.snapshot.is_some()
             {
-                if root.copy_on(SLICE, &shared.machine) {
+                let other_work = shared.machine.instant().saturating_duration_since(copied);
+                let slice = (other_work / 3).clamp(*SLICE.start(), *SLICE.end());
+                let whole = root.copy_on(slice, &shared.machine);
+                copied = shared.machine.instant();
+                if whole {
                     if let Some(snapshot) = root.snapshot.take() {
                         storing.store(snapshot, &name, at.0, durable, &mut root.places, stored.clone());
                     }

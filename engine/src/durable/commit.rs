@@ -53,6 +53,9 @@ impl Asked {
     pub(crate) fn add(&mut self, time: Time) {
         self.0.push_back(Pending { time, reports: Vec::new() });
     }
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
 }
 
 /// A program's roots with their shapes, and the topics that it writes, and where these are.

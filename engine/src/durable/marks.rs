@@ -1,5 +1,6 @@
 //! Marks: when a checkpoint is taken. Worker 0 tells all roots: as of this time.
 
+use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,9 +10,13 @@ use timely::dataflow::operators::generic::OutputBuilder;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use timely::dataflow::{Scope, StreamVec};
 
+use super::commit::Asked;
 use crate::job::Shared;
 use crate::pace::Pace;
 use crate::time::Time;
+
+/// How soon it is looked again whether a checkpoint can be asked for that is due.
+const LOOK: Duration = Duration::from_millis(5);
 
 /// "Take a snapshot of what was before `time`", for one worker.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
@@ -25,7 +30,7 @@ pub(crate) fn marks<'s>(
     scope: Scope<'s, Time>,
     pace: &Rc<Pace>,
     shared: &Arc<Shared>,
-    mut sent: impl FnMut(Time) + 'static,
+    asked: &Rc<RefCell<Asked>>,
 ) -> StreamVec<'s, Time, Mark> {
     let peers = scope.peers() as u32;
     let every = shared.keeps().map(|durable| durable.every);
@@ -36,6 +41,7 @@ pub(crate) fn marks<'s>(
     let (output, marks) = builder.new_output::<Vec<Mark>>();
     let mut output = OutputBuilder::from(output);
     let (pace, shared, first_worker) = (pace.clone(), shared.clone(), scope.index() == 0);
+    let asked = asked.clone();
     builder.build(move |mut capabilities| {
         let mut capability = capabilities.pop().filter(|_| first_worker && every.is_some());
         let every = every.unwrap_or(Duration::MAX);
@@ -64,21 +70,24 @@ pub(crate) fn marks<'s>(
             }
             let happened = pace.open() > marked;
             let elapsed = shared.machine.instant().saturating_duration_since(last);
-            if happened && (ending || elapsed >= every) {
+            // Where roots or stores are slower than asked for, checkpoints are taken less often: a root that had to be done
+            // with one at once, to begin the next, would stand still meanwhile.
+            let ready = elapsed >= every && asked.borrow().is_empty();
+            if happened && (ending || ready) {
                 let time = pace.open();
                 (marked, last) = (time, shared.machine.instant());
                 let mut handle = output.activate();
                 let mut session = handle.session(&*held);
                 (0..peers).for_each(|worker| session.give(Mark { worker, time }));
                 drop(session);
-                sent(time);
+                asked.borrow_mut().add(time);
                 pace.tell(time);
             }
             if ending {
                 capability = None;
             } else if happened {
                 let elapsed = shared.machine.instant().saturating_duration_since(last);
-                pace.wake_after(&activator, every.saturating_sub(elapsed).max(Duration::from_millis(1)));
+                pace.wake_after(&activator, every.saturating_sub(elapsed).max(LOOK));
             }
         }
     });
