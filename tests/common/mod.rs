@@ -2,6 +2,7 @@
 #![allow(dead_code)]
 
 pub mod broker;
+pub mod example;
 pub mod fed;
 pub mod processes;
 pub mod s3;

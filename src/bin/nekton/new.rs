@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use nekton::{Error, Kind, Result, say};
+use nekton::{Error, Kind, Result};
 
 /// The files of a new program. `{{name}}` is its name, `{{crate}}` the same as Rust writes it, `{{nekton}}` where nekton
 /// comes from.
