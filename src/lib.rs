@@ -50,7 +50,7 @@ pub mod topics;
 pub use config::parse;
 pub use nekton_engine::*;
 pub use publish::Publisher;
-pub use runner::{Runner, run};
+pub use runner::{Runner, run, say};
 pub use {differential_dataflow, nekton_engine as engine, nekton_operators as operators, timely};
 
 /// The README and the book: their programs are compiled and run with the examples of the documentation.

@@ -1,7 +1,8 @@
 //! The runner: what every nekton program takes as flags, and what it does with them.
 
 use std::collections::BTreeMap;
-use std::io::IsTerminal;
+use std::fmt::Display;
+use std::io::{IsTerminal, Write};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, UNIX_EPOCH};
@@ -242,7 +243,7 @@ where
 {
     let outcome = crate::parse::<Bare>().and_then(|bare| bare.runner.run(name, program));
     if let Err(error) = outcome {
-        eprintln!("{name}: {error}");
+        say(format_args!("{name}: {error}"));
         std::process::exit(error.exit_code());
     }
     Ok(())
@@ -294,6 +295,14 @@ impl Runner {
     pub fn hold_end(mut self, held: Arc<AtomicBool>) -> Self {
         self.hold_end = Some(held);
         self
+    }
+
+    /// Ends the job when what is being published has been worked through: as with `--until-end`, but not while
+    /// `publishing` is true, see [`hold_end`](Runner::hold_end).
+    #[must_use]
+    pub fn end_after(mut self, publishing: Arc<AtomicBool>) -> Self {
+        self.until_end = true;
+        self.hold_end(publishing)
     }
 
     /// A handle that ends the job cleanly, as Ctrl-C does.
@@ -460,7 +469,7 @@ impl Runner {
                 Deliver::ExactlyOnce => Delivery::ExactlyOnce,
                 Deliver::AtLeastOnce => Delivery::AtLeastOnce,
             },
-            notes: Notes::to(move |note| eprintln!("{job} {note}")),
+            notes: Notes::to(move |note| say(format_args!("{job} {note}"))),
             ..JobConfig::new(name)
         };
         if self.check {
@@ -498,6 +507,8 @@ impl Runner {
             .map_err(|error| Error::config(format!("--log {:?} is no filter: {error}", self.log)))?;
         // A program may have set up its own log before.
         let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+        // Nor does it matter that nobody may be reading it.
+        let log = log.log_internal_errors(false);
         let _ = log.with_ansi(std::io::stderr().is_terminal()).try_init();
         Ok(())
     }
@@ -516,6 +527,16 @@ fn end_with_launcher(stop: &Stop) -> Result<()> {
     };
     let thread = std::thread::Builder::new().name("launcher".to_owned()).spawn(watch);
     thread.map(drop).map_err(|error| Error::io("starting a thread", &error))
+}
+
+/// Writes a line to standard error. If nobody is there any more to read it, because what watched the program has
+/// gone, the line is lost and the program goes on: `eprintln!` would panic.
+///
+/// ```
+/// nekton::say("house: the cellar is not read, because it has no sensor");
+/// ```
+pub fn say(line: impl Display) {
+    let _ = writeln!(std::io::stderr(), "{line}");
 }
 
 /// What `nekton check` prints.
@@ -540,8 +561,8 @@ fn end_on_signals(name: &str, stop: &Stop) -> Result<()> {
         if stop.requested() {
             std::process::exit(130);
         }
-        eprintln!("{name}: ending; what was read is worked through (again: end at once)");
         stop.request();
+        say(format_args!("{name}: ending; what was read is worked through (again: end at once)"));
     });
     match ended {
         // A program may run several jobs, one after the other, or have a handler of its own.

@@ -8,7 +8,7 @@ use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use common::processes::{Job, PATIENCE, ended, finish, flags, free_hosts, messages, size, write_for};
-use common::sums::{Random, append, command};
+use common::sums::{Random, Reading, append, command};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -107,4 +107,23 @@ fn a_timer_that_is_not_due_at_a_stop_fires_in_a_later_run() {
     assert_eq!(last(), Some(serde_json::json!([1, 3, 15])), "it is not due at the stop");
     assert!(ended(&mut run("--until-end").0[0]).success());
     assert_eq!(last(), Some(serde_json::json!([1, 3, 1_015])));
+}
+
+#[test]
+fn a_job_that_nobody_listens_to_any_more_ends_at_a_signal() {
+    let folder = tempfile::tempdir().unwrap();
+    let topics = folder.path().join("topics");
+    std::fs::create_dir_all(topics.join("readings")).unwrap();
+    std::fs::write(topics.join("readings/0.jsonl"), "{\"sensor\":4,\"depot\":1,\"value\":5}\n").unwrap();
+    let mut job = start(folder.path(), 1, 1);
+    let begun = Instant::now();
+    while size(&topics) == 0 {
+        assert!(begun.elapsed() < PATIENCE && job.running(), "it writes something");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    // Whatever it says from now on cannot be written.
+    drop(job.0[0].stderr.take().unwrap());
+    kill(Pid::from_raw(job.0[0].id() as i32), Signal::SIGTERM).unwrap();
+    assert!(ended(&mut job.0[0]).success());
+    finish(folder.path(), &[vec![Reading { sensor: 4, depot: 1, value: 5 }], Vec::new()]);
 }

@@ -23,7 +23,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use clap::Parser;
-use nekton::{Error, Publisher, Result, Runner, Stop, Summary, View};
+use nekton::{Error, Publisher, Result, Runner, Stop, Summary, View, say};
 
 use crate::data::Names;
 use crate::job::Line;
@@ -65,7 +65,7 @@ fn months(text: &str) -> Result<RangeInclusive<usize>, String> {
 
 fn main() {
     if let Err(error) = nekton::parse::<Options>().and_then(run) {
-        eprintln!("flights: {error}");
+        say(format_args!("flights: {error}"));
         std::process::exit(1);
     }
 }

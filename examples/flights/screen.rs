@@ -222,7 +222,11 @@ pub fn published(replay: &Replay, over: &AtomicBool) {
     while !over.load(Ordering::SeqCst) {
         if said.elapsed() >= LINE {
             said = Instant::now();
-            eprintln!("published {} of {} events", number(replay.published()), number(replay.events()));
+            nekton::say(format_args!(
+                "published {} of {} events",
+                number(replay.published()),
+                number(replay.events())
+            ));
         }
         std::thread::sleep(Duration::from_millis(20));
     }

@@ -30,7 +30,7 @@ pub fn run(command: Command) -> ExitCode {
         // It has said why.
         Ok(_) => ExitCode::FAILURE,
         Err(error) => {
-            eprintln!("nekton: {} cannot be started: {error}", program.to_string_lossy());
+            nekton::say(format_args!("nekton: {} cannot be started: {error}", program.to_string_lossy()));
             ExitCode::FAILURE
         }
     }

@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 use nekton::checkpoints::{Checkpoint, Contents, jobs, list, verify};
 use nekton::connect::Store;
 use nekton::topics::open_store;
-use nekton::{Error, Kind, Result};
+use nekton::{Error, Kind, Result, say};
 use serde_json::{Value, json};
 
 #[derive(Subcommand)]

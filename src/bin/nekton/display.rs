@@ -5,6 +5,7 @@ use std::mem::{Discriminant, discriminant};
 use std::time::{Duration, Instant};
 
 use nekton::sandbox::Progress;
+use nekton::say;
 
 const EVERY: Duration = Duration::from_secs(10);
 const BAR: usize = 24;
@@ -34,7 +35,7 @@ impl Display {
             let _ = std::io::stderr().flush();
             self.shown = Some((kind, Instant::now()));
         } else if first || self.shown.is_some_and(|(_, at)| at.elapsed() >= EVERY) {
-            eprintln!("{progress}");
+            say(progress);
             self.shown = Some((kind, Instant::now()));
         }
     }

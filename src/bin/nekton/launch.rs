@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use nekton::{Error, Kind, Result};
+use nekton::{Error, Kind, Result, say};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use ring::rand::{SecureRandom, SystemRandom};
@@ -76,22 +76,22 @@ pub(crate) fn run(command: &Command) -> Result<()> {
         let stopped = asked.load(Ordering::SeqCst) > 0;
         if stopped || hopeless || deaths >= command.restarts {
             if hopeless {
-                eprintln!("nekton launch: {how}: starting it again would not help");
+                say(format_args!("nekton launch: {how}: starting it again would not help"));
             } else if !stopped {
-                eprintln!(
+                say(format_args!(
                     "nekton launch: {how}: it has been started again {deaths} times, and is not any more"
-                );
+                ));
             }
             let code = if hopeless { HOPELESS } else { code(status) };
             std::process::exit(code);
         }
         let pause = (FIRST_PAUSE * 2_u32.saturating_pow(deaths)).min(LONGEST_PAUSE);
         deaths += 1;
-        eprintln!(
+        say(format_args!(
             "nekton launch: {how}: all is started again in {} seconds ({deaths} of {} times)",
             pause.as_secs_f64(),
             command.restarts
-        );
+        ));
         let begun = Instant::now();
         while begun.elapsed() < pause {
             if asked.load(Ordering::SeqCst) > 0 {
@@ -248,7 +248,9 @@ fn show(process: usize, said: impl Read) {
         line.clear();
         match said.by_ref().take(LINE).read_until(b'\n', &mut line) {
             Ok(0) | Err(_) => return,
-            Ok(_) => eprintln!("{process}: {}", String::from_utf8_lossy(&line).trim_end_matches('\n')),
+            Ok(_) => {
+                say(format_args!("{process}: {}", String::from_utf8_lossy(&line).trim_end_matches('\n')))
+            }
         }
     }
 }

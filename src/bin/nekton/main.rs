@@ -66,7 +66,7 @@ fn main() -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("nekton: {error}");
+            nekton::say(format_args!("nekton: {error}"));
             ExitCode::FAILURE
         }
     }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use nekton::{Error, Kind, Result};
+use nekton::{Error, Kind, Result, say};
 
 /// The files of a new program. `{{name}}` is its name, `{{crate}}` the same as Rust writes it, `{{nekton}}` where nekton
 /// comes from.

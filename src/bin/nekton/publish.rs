@@ -11,7 +11,7 @@ use bytes::Bytes;
 use clap::Args;
 use nekton::connect::{Envelope, Message, PartitionWriter, SinkSettings, WriteBatch};
 use nekton::hash::fixed_hash;
-use nekton::{Error, Kind, Result, Time};
+use nekton::{Error, Kind, Result, Time, say};
 
 use crate::bell::Bell;
 
@@ -51,13 +51,13 @@ pub(crate) fn run(command: Command) -> Result<()> {
     let partitions = (0..sink.partitions()).map(open).collect::<Result<Vec<_>>>()?;
     let lines = lines()?;
     if std::io::stdin().is_terminal() {
-        eprintln!("Each line is published to {}. Ctrl-D ends.", sink.describe());
+        say(format_args!("Each line is published to {}. Ctrl-D ends.", sink.describe()));
     }
     let mut publisher = Publisher { partitions, bell, next: 0, time: 0, published: 0 };
     let outcome = publisher.publish_all(&lines, command.key_field.as_deref());
     // What came before a bad line goes out all the same.
     let closed = publisher.close();
-    eprintln!("published {} records to {}", publisher.published, sink.describe());
+    say(format_args!("published {} records to {}", publisher.published, sink.describe()));
     outcome.and(closed)
 }
 

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use nekton::sandbox::{Options, PULSAR_VERSION, Ports, Sandbox};
-use nekton::{Error, Kind, Result};
+use nekton::{Error, Kind, Result, say};
 
 use crate::display::Display;
 

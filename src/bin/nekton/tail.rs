@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use nekton::connect::{PartitionId, PartitionReader, Polled, Position, RawRecord, Source, Start};
-use nekton::{Error, Result, Time};
+use nekton::{Error, Result, Time, say};
 
 use crate::bell::Bell;
 
@@ -200,10 +200,10 @@ fn print(
         return writeln!(out, "{line}");
     }
     if let Some(defect) = &record.defect {
-        eprintln!(
+        say(format_args!(
             "nekton: partition {partition} has a record at {} that cannot be read: {defect}",
             record.position
-        );
+        ));
         return Ok(());
     }
     if let Some(key) = &record.key {
