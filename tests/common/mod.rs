@@ -2,7 +2,10 @@
 #![allow(dead_code)]
 
 pub mod broker;
+pub mod example;
 pub mod fed;
+pub mod files;
+pub mod job;
 pub mod processes;
 pub mod s3;
 pub mod sums;
