@@ -6,15 +6,14 @@
 
 mod common;
 
-use std::io::Read;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 
 use common::broker::broker;
-use common::fed::{Fed, KEEPS_ALL, eventually};
-use common::processes::{ended, free_hosts};
-use common::sums::{Random, check, command};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use common::fed::{Fed, KEEPS_ALL};
+use common::job::{Job, eventually};
+use common::processes::start_heard;
+use common::sums::{Random, check};
+use nix::sys::signal::Signal;
 use serde_json::Value;
 
 #[test]
@@ -72,55 +71,13 @@ fn whatever_fails_every_output_has_each_change_once() {
     assert_eq!(world.ends_of_outputs(), before);
 }
 
-/// The processes of a run, which end with the test.
-struct Run(Vec<Child>);
-
-impl Drop for Run {
-    fn drop(&mut self) {
-        for process in &mut self.0 {
-            let _ = process.kill();
-            let _ = process.wait();
-        }
-    }
-}
-
-impl Run {
-    fn signal(&self, signal: Signal) {
-        for process in &self.0 {
-            kill(Pid::from_raw(process.id() as i32), signal).unwrap();
-        }
-    }
-
-    /// Each process ends by itself, with one of these codes. What they say.
-    fn ends(mut self, codes: &[i32]) -> Vec<String> {
-        let end = |mut process: Child| {
-            let status = ended(&mut process);
-            let mut said = String::new();
-            process.stderr.take().unwrap().read_to_string(&mut said).unwrap();
-            assert!(status.code().is_some_and(|code| codes.contains(&code)), "{status}: {said}");
-            said
-        };
-        std::mem::take(&mut self.0).into_iter().map(end).collect()
-    }
-
-    /// Each process ends by itself, and says why in a line.
-    fn gives_up(self) {
-        for said in self.ends(&[1, 2]) {
-            // At its start it may have said where it goes on.
-            let lines: Vec<_> = said.lines().filter(|line| !line.starts_with("sums goes on from")).collect();
-            eprintln!("it gave up: {said}");
-            assert!(lines.len() == 1 && !said.contains("panicked"), "one sentence: {said}");
-        }
-    }
-
-    fn running(&mut self) {
-        for process in &mut self.0 {
-            if let Some(status) = process.try_wait().unwrap() {
-                let mut said = String::new();
-                process.stderr.take().unwrap().read_to_string(&mut said).unwrap();
-                panic!("it runs until it is killed, but it ended with {status}: {said}");
-            }
-        }
+/// Each process ends by itself, and says why in a line.
+fn gives_up(run: Job) {
+    for said in run.ends(&[1, 2]) {
+        // At its start it may have said where it goes on.
+        let lines: Vec<_> = said.lines().filter(|line| !line.starts_with("sums goes on from")).collect();
+        eprintln!("it gave up: {said}");
+        assert!(lines.len() == 1 && !said.contains("panicked"), "one sentence: {said}");
     }
 }
 
@@ -141,7 +98,7 @@ impl World {
         World { fed, python, checkpoints: tempfile::tempdir().unwrap() }
     }
 
-    fn start_with(&self, processes: usize, random: &mut Random, more: &str) -> Run {
+    fn start_with(&self, processes: usize, random: &mut Random, more: &str) -> Job {
         let flags = format!(
             "--topics {} --checkpoints file:{} --checkpoint-every 150ms --workers {} --partitions 2 \
              --progress-marks 50ms --log error --pulsar-admin {} {more}",
@@ -150,18 +107,10 @@ impl World {
             1 + random.below(2),
             broker().settings("sums").admin_url.unwrap()
         );
-        let hosts = free_hosts(processes).join(",");
-        let start = |process| {
-            let of = match processes {
-                1 => String::new(),
-                _ => format!("--processes {processes} --hosts {hosts} --process {process}"),
-            };
-            command(&format!("{flags} {of}")).stderr(Stdio::piped()).spawn().unwrap()
-        };
-        Run((0..processes).map(start).collect())
+        start_heard(&flags, processes)
     }
 
-    fn start(&self, processes: usize, random: &mut Random) -> Run {
+    fn start(&self, processes: usize, random: &mut Random) -> Job {
         self.start_with(processes, random, "")
     }
 
@@ -180,11 +129,11 @@ impl World {
     }
 
     /// The job writes outputs, of what is published now as well.
-    fn goes_on(&mut self, run: &mut Run, random: &mut Random) {
+    fn goes_on(&mut self, run: &mut Job, random: &mut Random) {
         for _ in 0..2 {
             let before = self.ends_of_outputs();
             eventually("the job goes on", || {
-                run.running();
+                run.still_runs();
                 self.fed.publish_for(20, random);
                 self.ends_of_outputs() != before
             });
@@ -192,7 +141,7 @@ impl World {
     }
 
     /// Lets it happen; what runs afterwards.
-    fn fail(&mut self, fault: Fault, mut run: Run, random: &mut Random) -> Run {
+    fn fail(&mut self, fault: Fault, mut run: Job, random: &mut Random) -> Job {
         match fault {
             Fault::JobKilled => {
                 run.signal(Signal::SIGKILL);
@@ -205,10 +154,8 @@ impl World {
                     run = self.start(2, random);
                     self.goes_on(&mut run, random);
                 }
-                let mut killed = run.0.remove(random.below(2) as usize);
-                killed.kill().unwrap();
-                killed.wait().unwrap();
-                run.gives_up();
+                drop(Job(vec![run.0.remove(random.below(2) as usize)]));
+                gives_up(run);
                 self.start(1 + random.below(2) as usize, random)
             }
             Fault::JobHangsAndIsReplaced => {
@@ -221,7 +168,7 @@ impl World {
                 let mut next = self.start(1 + random.below(2) as usize, random);
                 self.goes_on(&mut next, random);
                 run.signal(Signal::SIGCONT);
-                run.gives_up();
+                gives_up(run);
                 next
             }
             Fault::BrokerKilled => {

@@ -5,17 +5,19 @@ mod common;
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use clap::Parser;
-use common::broker::{broker, fresh};
-use common::sums::{Random, Reading, append, readings, start};
-use common::topics::{PATIENCE, Writer, message};
+use common::broker::broker;
+use common::fed::{Fed, KEEPS_ALL};
+use common::files::Files;
+use common::job::{Job, PATIENCE};
+use common::processes::start;
+use common::sums::Random;
 use nekton::Kind;
 use nekton::read::ConsistentReader;
 use nekton::topics::Access;
-use nekton_connectors::pulsar::{Pulsar, PulsarSettings};
 use serde_json::Value;
 
 /// The job, in a process of its own: this test program calls itself. Its flags are in the environment.
@@ -115,56 +117,36 @@ fn reader(topics: &str, total: std::sync::mpsc::Receiver<usize>) -> std::thread:
 
 #[test]
 fn on_files_what_is_read_fits_at_every_time_while_the_job_is_killed() {
-    let mut random = Random(0x9E37_79B9_7F4A_7C15);
-    let folder = tempfile::tempdir().unwrap();
-    let topics = folder.path().join("topics");
-    let input = topics.join("readings");
-    std::fs::create_dir_all(&input).unwrap();
-    let mut written = [Vec::new(), Vec::new()];
-    for partition in 0..2 {
-        append(&input, partition, &mut random, &mut written[partition as usize]);
-    }
+    let mut files = Files::new(0x9E37_79B9_7F4A_7C15);
     let (tell, total) = std::sync::mpsc::channel();
-    let reader = reader(&format!("file:{}", topics.display()), total);
+    let reader = reader(&format!("file:{}", files.path("topics").display()), total);
     let mut python = None;
-    let mut job = None::<Child>;
+    let mut job = None::<Job>;
     for _ in 0..6 {
-        if let Some(mut job) = job.take() {
-            job.kill().unwrap();
-            job.wait().unwrap();
-        }
-        let workers = 1 + random.below(3);
-        job = Some(start(&format!(
-            "--topics file:{} --checkpoints file:{} --checkpoint-every 60ms --workers {workers} --partitions 3 \
-             --progress-marks 20ms",
-            topics.display(),
-            folder.path().join("checkpoints").display()
-        )));
-        let until = Instant::now() + Duration::from_millis(100 + random.below(500));
-        while Instant::now() < until {
-            let partition = random.below(2);
-            append(&input, partition, &mut random, &mut written[partition as usize]);
-            std::thread::sleep(Duration::from_millis(random.below(8)));
-        }
-        let outputs = ["sums", "by-depot"].map(|topic| topics.join(topic));
+        job.take().into_iter().for_each(Job::kill);
+        let workers = 1 + files.random.below(3);
+        let more =
+            format!("--checkpoint-every 60ms --workers {workers} --partitions 3 --progress-marks 20ms");
+        job = Some(start(&files.flags(&more), 1));
+        let milliseconds = 100 + files.random.below(500);
+        files.append_for(milliseconds);
+        let outputs = ["sums", "by-depot"].map(|topic| files.topic(topic));
         if python.is_none() && outputs.iter().all(|output| output.is_dir()) {
             let run = |python| {
                 let mut command = Command::new(python);
-                command.args(["-c", page(0).as_str()]).args(&outputs).stdout(Stdio::piped()).spawn().unwrap()
+                Job::of(command.args(["-c", page(0).as_str()]).args(&outputs).stdout(Stdio::piped()))
             };
             python = std::env::var("NEKTON_TEST_PYTHON").ok().map(run);
         }
     }
     // The job goes on, idle: what it wrote last must become readable.
-    let count = written.iter().map(Vec::len).sum();
+    let count = files.count();
     tell.send(count).unwrap();
     assert!(reader.join().unwrap() > 5, "it was read while it was written");
     if let Some(python) = python {
         follow(python, count);
     }
-    let mut job = job.unwrap();
-    job.kill().unwrap();
-    job.wait().unwrap();
+    job.unwrap().kill();
 }
 
 /// One of the programs in Python that the book shows.
@@ -175,9 +157,9 @@ fn page(number: usize) -> String {
 }
 
 /// Reads what a program in Python says until it has all readings.
-fn follow(mut python: Child, count: usize) {
+fn follow(mut python: Job, count: usize) {
     let mut both = Both::default();
-    for line in BufReader::new(python.stdout.take().unwrap()).lines() {
+    for line in BufReader::new(python.0[0].stdout.take().unwrap()).lines() {
         let (time, changes): (u64, Vec<(String, Value)>) = serde_json::from_str(&line.unwrap()).unwrap();
         let of = |topic: &str| -> Vec<Value> {
             let of = changes.iter().filter(|(of, _)| of == topic);
@@ -189,56 +171,32 @@ fn follow(mut python: Child, count: usize) {
         }
     }
     assert_eq!(both.count(), count, "it has read everything");
-    python.kill().unwrap();
-    python.wait().unwrap();
 }
 
 #[test]
 fn on_pulsar_what_is_read_fits_at_every_time_while_the_job_is_killed() {
     let mut random = Random(0x2545_F491_4F6C_DD1D);
     let folder = tempfile::tempdir().unwrap();
-    let name = fresh("consistent");
-    broker().admin("PUT", &format!("namespaces/public/{name}"), "");
     // Outputs that nobody reads are deleted otherwise.
-    let kept = "{\"retentionTimeInMinutes\":-1,\"retentionSizeInMB\":-1}";
-    broker().admin("POST", &format!("namespaces/public/{name}/retention"), kept);
-    let topics = broker().base().replace("/default", &format!("/{name}"));
-    let pulsar = Pulsar::new(PulsarSettings { until_end: true, ..broker().settings("publisher") }).unwrap();
-    let input = format!("{topics}/readings");
-    let mut writers: Vec<_> = (0..2).map(|p| Writer::open(&pulsar, &input, p, 2).unwrap()).collect();
-    let mut count = 0;
-    let mut publish = |random: &mut Random| {
-        let partition = random.below(2);
-        let readings: Vec<Reading> = readings(partition, random);
-        count += readings.len();
-        let lines = readings.iter().map(|reading| message(serde_json::to_string(reading).unwrap()));
-        writers[partition as usize].write(lines.collect()).unwrap();
-    };
-    publish(&mut random);
+    let mut fed = Fed::new("consistent", &[KEEPS_ALL], &mut random);
     let (tell, total) = std::sync::mpsc::channel();
-    let reader = reader(&topics, total);
-    let mut job = None::<Child>;
+    let reader = reader(&fed.topics, total);
+    let mut job = None::<Job>;
     for _ in 0..4 {
-        if let Some(mut job) = job.take() {
-            job.kill().unwrap();
-            job.wait().unwrap();
-        }
-        let workers = 1 + random.below(3);
-        job = Some(start(&format!(
-            "--topics {topics} --checkpoints file:{} --checkpoint-every 100ms --workers {workers} --partitions 3 \
+        job.take().into_iter().for_each(Job::kill);
+        let flags = format!(
+            "--topics {} --checkpoints file:{} --checkpoint-every 100ms --workers {} --partitions 3 \
              --progress-marks 20ms --pulsar-admin {}",
+            fed.topics,
             folder.path().display(),
+            1 + random.below(3),
             broker().settings("sums").admin_url.unwrap()
-        )));
-        let until = Instant::now() + Duration::from_millis(700 + random.below(1_500));
-        while Instant::now() < until {
-            publish(&mut random);
-            std::thread::sleep(Duration::from_millis(random.below(8)));
-        }
+        );
+        job = Some(start(&flags, 1));
+        fed.publish_for(700 + random.below(1_500), &mut random);
     }
-    for writer in &mut writers {
-        writer.wait(0).unwrap();
-    }
+    fed.wait();
+    let count = fed.count();
     tell.send(count).unwrap();
     reader.join().unwrap();
     if let Ok(python) = std::env::var("NEKTON_TEST_PYTHON") {
@@ -255,14 +213,12 @@ partitions = [
 for closed, changes in consistent(partitions):
     print(json.dumps([closed, changes]), flush=True)
 "#;
-        let (service, namespace) = topics.split_at(topics.find("/public").unwrap());
+        let service = fed.topics.split("/public").next().unwrap();
         let mut command = Command::new(python);
         let program = format!("import time\n{pulsar}\n\ndef consistent{consistent}\n{main}");
         command.args(["-c", &program, service]);
-        command.args(["sums", "by-depot"].map(|topic| format!("persistent:/{namespace}/{topic}")));
-        follow(command.stdout(Stdio::piped()).spawn().unwrap(), count);
+        command.args(["sums", "by-depot"].map(|topic| format!("persistent://{}/{topic}", fed.namespace)));
+        follow(Job::of(command.stdout(Stdio::piped())), count);
     }
-    let mut job = job.unwrap();
-    job.kill().unwrap();
-    job.wait().unwrap();
+    job.unwrap().kill();
 }

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use common::job::{Job, eventually};
 use common::sums::{Random, Reading, append, check, command, lines};
 use serde_json::Value;
 
@@ -210,14 +211,13 @@ fn where_there_is_no_room_for_checkpoints_a_job_ends_and_goes_on_when_there_is()
     let Some(small) = Small::new(&world.folder.path().join("checkpoints")) else { return };
     fs::File::create(small.0.join("full")).unwrap().write_all(&[1; 20 << 10]).unwrap();
     for _ in 0..3 {
-        let mut job = world.job("").spawn().unwrap();
-        let deadline = Instant::now() + Duration::from_secs(60);
-        while job.try_wait().unwrap().is_none() {
+        let mut job = Job::of(&mut world.job(""));
+        eventually("the end of a job without room", || {
             world.publish();
-            std::thread::sleep(Duration::from_millis(10));
-            assert!(Instant::now() < deadline, "a job without room ends");
-        }
-        let said = refused(job.wait_with_output().unwrap(), 1);
+            !job.running()
+        });
+        let said = job.ends(&[1]).concat();
+        assert!(!said.contains("panicked"), "{said}");
         assert!(said.contains("No space left") && said.contains("checkpoints/sums"), "{said}");
         assert!(said.contains("make room"), "{said}");
     }
@@ -234,15 +234,13 @@ fn at_least_once_repeats_but_loses_nothing_and_binds_nothing() {
         files(&folder).iter().map(|path| fs::metadata(path).unwrap().len()).sum()
     };
     let kill = |world: &mut World, flags: &str| {
-        let mut job = world.job(flags).stderr(Stdio::null()).spawn().unwrap();
+        let job = Job::of(world.job(flags).stderr(Stdio::null()));
         let until = Instant::now() + Duration::from_millis(500);
         while Instant::now() < until {
             world.publish();
             std::thread::sleep(Duration::from_millis(5));
         }
-        assert!(job.try_wait().unwrap().is_none(), "it runs until it is killed");
-        job.kill().unwrap();
-        job.wait().unwrap();
+        job.kill();
     };
     // What an earlier run has bound counts no more.
     kill(&mut world, "");

@@ -3,11 +3,12 @@
 
 mod common;
 
-use std::time::{Duration, Instant};
-
 use common::broker::broker;
-use common::fed::{Fed, KEEPS_ALL, eventually};
-use common::sums::{Random, append, check, lines, mark, marked_lines, start};
+use common::fed::{Fed, KEEPS_ALL};
+use common::files::Files;
+use common::job::eventually;
+use common::processes::start;
+use common::sums::{Random, check, mark, marked_lines};
 use common::topics::{Reading as Topic, publish};
 use nekton::connect::Start;
 use nekton_connectors::pulsar::{Pulsar, PulsarSettings};
@@ -27,12 +28,12 @@ fn a_job_that_is_killed_goes_on_and_every_output_has_each_change_once() {
 
 #[test]
 fn with_progress_marks_too_a_killed_job_has_each_change_once_and_no_mark_lies() {
-    let topics = killed_on_files("--progress-marks 15ms");
+    let files = killed_on_files("--progress-marks 15ms");
     let mut last = 0;
     let mut closed = u64::MAX;
     for topic in ["sums", "by-depot"] {
         let mut marked = 0;
-        for line in marked_lines(&topics.path().join("topics").join(topic).join("0.jsonl")) {
+        for line in marked_lines(&files.topic(topic).join("0.jsonl")) {
             let time = mark(&line).or(line["time"].as_u64()).unwrap();
             assert!(time > marked, "{topic}: {marked} was closed before {line}");
             last = last.max(time);
@@ -44,46 +45,28 @@ fn with_progress_marks_too_a_killed_job_has_each_change_once_and_no_mark_lies() 
 }
 
 /// Kills a job on files again and again, and checks what it has written.
-fn killed_on_files(more: &str) -> tempfile::TempDir {
+fn killed_on_files(more: &str) -> Files {
     let seed = std::env::var("NEKTON_SEED").map_or(1, |seed| seed.parse().unwrap());
     let kills = std::env::var("NEKTON_KILLS").map_or(8, |kills| kills.parse().unwrap());
-    let mut random = Random(0x9E37_79B9_7F4A_7C15 ^ seed);
-    let folder = tempfile::tempdir().unwrap();
-    let (topics, checkpoints) = (folder.path().join("topics"), folder.path().join("checkpoints"));
-    let input = topics.join("readings");
-    std::fs::create_dir_all(&input).unwrap();
-    let mut written = [Vec::new(), Vec::new()];
-    for partition in 0..2 {
-        append(&input, partition, &mut random, &mut written[partition as usize]);
-    }
-    let flags = |workers: u64| {
-        format!(
-            "--topics file:{} --checkpoints file:{} --checkpoint-every 60ms --workers {workers} {more}",
-            topics.display(),
-            checkpoints.display()
-        )
-    };
+    let mut files = Files::new(0x9E37_79B9_7F4A_7C15 ^ seed);
     for _ in 0..kills {
-        let mut job = start(&flags(1 + random.below(3)));
-        let until = Instant::now() + Duration::from_millis(100 + random.below(600));
-        while Instant::now() < until {
-            let partition = random.below(2);
-            append(&input, partition, &mut random, &mut written[partition as usize]);
-            std::thread::sleep(Duration::from_millis(random.below(8)));
-        }
-        assert!(job.try_wait().unwrap().is_none(), "it runs until it is killed");
-        job.kill().unwrap();
-        job.wait().unwrap();
+        let workers = 1 + files.random.below(3);
+        let job = start(&files.flags(&format!("--checkpoint-every 60ms --workers {workers} {more}")), 1);
+        let milliseconds = 100 + files.random.below(600);
+        files.append_for(milliseconds);
+        job.kill();
     }
-    let mut job = start(&format!("{} --until-end", flags(2)));
-    assert!(job.wait().unwrap().success());
-    check(|topic| lines(&topics.join(topic).join("0.jsonl")), &written);
+    let to_the_end = |workers: u64| {
+        let more = format!("--checkpoint-every 60ms --workers {workers} {more} --until-end");
+        start(&files.flags(&more), 1).ends(&[0]);
+    };
+    to_the_end(2);
+    files.check();
     // And once more: there is nothing left to do.
-    let size = |topic: &str| std::fs::metadata(topics.join(topic).join("0.jsonl")).unwrap().len();
-    let before = ["echo", "sums", "by-depot"].map(size);
-    assert!(start(&format!("{} --until-end", flags(1))).wait().unwrap().success());
-    assert_eq!(["echo", "sums", "by-depot"].map(size), before);
-    folder
+    let before = files.size();
+    to_the_end(1);
+    assert_eq!(files.size(), before);
+    files
 }
 
 #[test]
@@ -102,15 +85,12 @@ fn on_pulsar_too_a_job_that_is_killed_has_each_change_once() {
         )
     };
     for _ in 0..kills {
-        let mut job = start(&flags(1 + random.below(3)));
+        let job = start(&flags(1 + random.below(3)), 1);
         fed.publish_for(500 + random.below(1_500), &mut random);
-        assert!(job.try_wait().unwrap().is_none(), "it runs until it is killed");
-        job.kill().unwrap();
-        job.wait().unwrap();
+        job.kill();
     }
     fed.wait();
-    let mut job = start(&format!("{} --until-end", flags(2)));
-    assert!(job.wait().unwrap().success());
+    start(&format!("{} --until-end", flags(2)), 1).ends(&[0]);
     check(|topic| fed.messages(topic), &fed.written);
 }
 
@@ -152,7 +132,7 @@ fn deleted_when_read(more: &str) {
         read[0].len()
     };
     for round in 0..3 {
-        let mut job = start(&flags);
+        let job = start(&flags, 1);
         for topic in OUTPUTS.iter().skip(readers.len()) {
             let url = format!("{}/{topic}", fed.topics);
             eventually("the job makes its outputs", || downstream.source(&url).is_ok());
@@ -167,8 +147,7 @@ fn deleted_when_read(more: &str) {
         eventually("what is kept is no backlog", || {
             OUTPUTS.iter().all(|topic| backlog(topic, "nekton-sums:last") <= 2)
         });
-        job.kill().unwrap();
-        job.wait().unwrap();
+        job.kill();
         drain(&mut readers);
         eventually("all is read", || OUTPUTS.iter().all(|topic| backlog(topic, "nekton-downstream") == 0));
         let other = format!("other-{round}");
@@ -181,7 +160,7 @@ fn deleted_when_read(more: &str) {
             fed.about(&other, "internalStats")["numberOfEntries"] == 0
         });
     }
-    assert!(start(&format!("{flags} --until-end")).wait().unwrap().success());
+    start(&format!("{flags} --until-end"), 1).ends(&[0]);
     drain(&mut readers);
     check(|topic| read[OUTPUTS.iter().position(|of| *of == topic).unwrap()].clone(), &fed.written);
 }

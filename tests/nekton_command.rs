@@ -1,11 +1,15 @@
 //! The command `nekton`, as a user runs it.
 
+#[path = "common/job.rs"]
+mod job;
+
 use std::io::{BufRead, BufReader, Write};
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::process::{Command, Output, Stdio};
 
+use job::{Job, eventually};
+use nix::sys::signal::Signal;
 use serde_json::Value;
 
 fn nekton(arguments: &[&str]) -> Command {
@@ -46,16 +50,6 @@ fn given(arguments: &[&str], lines: &str) -> Output {
 
 fn url(folder: &Path) -> String {
     format!("file:{}", folder.display())
-}
-
-/// Ends what a failed test left.
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }
 
 #[test]
@@ -111,57 +105,46 @@ fn a_tail_follows_what_is_published_and_ends_quietly_when_nobody_reads_it() {
     let folder = tempfile::tempdir().unwrap();
     let topic = url(&folder.path().join("live"));
     prints(&given(&["topics", "publish", &topic], "first\n"));
-    let mut tail = Running(nekton(&["topics", "tail", &topic]).spawn().unwrap());
-    let mut lines = BufReader::new(tail.0.stdout.take().unwrap()).lines();
+    let mut tail = Job::of(&mut nekton(&["topics", "tail", &topic]));
+    let mut lines = BufReader::new(tail.0[0].stdout.take().unwrap()).lines();
     assert_eq!(lines.next().unwrap().unwrap(), "first");
-    let mut publish = nekton(&["topics", "publish", &topic]).stdin(Stdio::piped()).spawn().unwrap();
-    let mut input = publish.stdin.take().unwrap();
+    let mut publish = Job::of(nekton(&["topics", "publish", &topic]).stdin(Stdio::piped()));
+    let mut input = publish.0[0].stdin.take().unwrap();
     // The line arrives although the input has not ended.
     input.write_all(b"second\n").unwrap();
     assert_eq!(lines.next().unwrap().unwrap(), "second");
     drop(lines);
     input.write_all(b"third\n").unwrap();
     drop(input);
-    prints(&publish.wait_with_output().unwrap());
-    let deadline = Instant::now() + Duration::from_secs(30);
-    let ended = loop {
-        match tail.0.try_wait().unwrap() {
-            Some(ended) => break ended,
-            None => assert!(Instant::now() < deadline, "the tail ends when its pipe is gone"),
-        }
-        std::thread::sleep(Duration::from_millis(10));
-    };
-    assert!(ended.success());
+    publish.ends(&[0]);
+    // It ends now that its pipe is gone.
+    tail.ends(&[0]);
 }
 
 #[test]
 fn ctrl_c_ends_a_publisher_as_the_end_of_its_input_does() {
     let folder = tempfile::tempdir().unwrap();
     let topic = url(&folder.path().join("typed"));
-    let mut publish = nekton(&["topics", "publish", &topic]).stdin(Stdio::piped()).spawn().unwrap();
-    let mut input = publish.stdin.take().unwrap();
+    let mut publish = Job::of(nekton(&["topics", "publish", &topic]).stdin(Stdio::piped()));
+    let mut input = publish.0[0].stdin.take().unwrap();
     input.write_all(b"typed\nhalf a li").unwrap();
     // The line is there, so the signal is handled by now.
     assert_eq!(tail_when_there(&topic), "typed\n");
-    let signalled = Command::new("kill").args(["-INT", &publish.id().to_string()]).status().unwrap();
-    assert!(signalled.success());
-    let ended = publish.wait_with_output().unwrap();
-    assert!(text(&ended.stderr).contains("published 1 records"), "{}", text(&ended.stderr));
-    prints(&ended);
+    publish.signal(Signal::SIGINT);
+    let said = publish.ends(&[0]).concat();
+    assert!(said.contains("published 1 records"), "{said}");
     assert_eq!(ran(&["topics", "tail", &topic, "--count", "1"]), "typed\n");
 }
 
 /// The first record of a topic that is being made.
 fn tail_when_there(topic: &str) -> String {
-    let deadline = Instant::now() + Duration::from_secs(30);
-    loop {
+    let mut first = None;
+    eventually("the topic", || {
         let output = nekton(&["topics", "tail", topic, "--count", "1"]).output().unwrap();
-        if output.status.success() {
-            return text(&output.stdout);
-        }
-        assert!(Instant::now() < deadline, "{}", text(&output.stderr));
-        std::thread::sleep(Duration::from_millis(20));
-    }
+        first = output.status.success().then(|| text(&output.stdout));
+        first.is_some()
+    });
+    first.unwrap()
 }
 
 #[test]
@@ -278,6 +261,14 @@ fn a_new_program_compiles_runs_and_passes_its_test() {
     let config = program.join(".cargo/config.toml");
     let own = std::fs::read_to_string(&config).unwrap();
     std::fs::write(&config, format!("{own}\n{profiles}")).unwrap();
+
+    // A feature that csv, with which this test was built, turns on. Without it, all that serde is in would be compiled
+    // anew: timely, differential, and the clients of Pulsar and of object stores.
+    let manifest = program.join("Cargo.toml");
+    let own = std::fs::read_to_string(&manifest).unwrap();
+    assert!(own.contains("[dependencies]\n"), "{own}");
+    std::fs::write(&manifest, own.replacen("[dependencies]\n", "[dependencies]\nserde_core = \"1\"\n", 1))
+        .unwrap();
 
     let target = std::env::current_exe().unwrap().ancestors().nth(3).unwrap().to_owned();
     let cargo = |arguments: &[&str]| {

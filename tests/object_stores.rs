@@ -4,11 +4,12 @@ mod common;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, TcpListener};
-use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::Stdio;
 
+use common::files::Files;
+use common::job::{Job, eventually};
 use common::s3::S3;
-use common::sums::{Random, append, check, command, lines};
+use common::sums::command;
 use nekton::Kind;
 use nekton_connectors::object::open_store;
 
@@ -133,38 +134,24 @@ fn a_server_that_does_not_honour_conditions_is_refused() {
 #[test]
 fn a_job_with_its_checkpoints_in_a_bucket_is_killed_and_goes_on() {
     let Some(s3) = S3::up() else { return };
-    let mut random = Random(0x1234_5678_9ABC_DEF1);
-    let folder = tempfile::tempdir().unwrap();
-    let input = folder.path().join("readings");
-    std::fs::create_dir_all(&input).unwrap();
-    let mut written = [Vec::new(), Vec::new()];
-    let mut publish = |random: &mut Random| {
-        let partition = random.below(2);
-        append(&input, partition, random, &mut written[partition as usize]);
-    };
-    publish(&mut random);
-    let job = |workers: u64, more: &str| {
-        let topics = folder.path().display();
-        let every = "--checkpoint-every 100ms";
+    let mut files = Files::new(0x1234_5678_9ABC_DEF1);
+    let job = |files: &Files, workers: u64, more: &str| {
+        let (topics, every) = (files.path("topics"), "--checkpoint-every 100ms");
         let mut command = command(&format!(
-            "--topics file:{topics} --checkpoints s3://bucket/jobs {every} --workers {workers} {more}"
+            "--topics file:{} --checkpoints s3://bucket/jobs {every} --workers {workers} {more}",
+            topics.display()
         ));
-        command.envs(s3.settings());
-        command
+        Job::of(command.envs(s3.settings()))
     };
     for _ in 0..4 {
-        let mut running = job(1 + random.below(3), "").spawn().unwrap();
-        let until = Instant::now() + Duration::from_millis(300 + random.below(900));
-        while Instant::now() < until {
-            publish(&mut random);
-            std::thread::sleep(Duration::from_millis(random.below(8)));
-        }
-        assert!(running.try_wait().unwrap().is_none(), "it runs until it is killed");
-        running.kill().unwrap();
-        running.wait().unwrap();
+        let workers = 1 + files.random.below(3);
+        let running = job(&files, workers, "");
+        let milliseconds = 300 + files.random.below(900);
+        files.append_for(milliseconds);
+        running.kill();
     }
-    assert!(job(2, "--until-end").status().unwrap().success());
-    check(|topic| lines(&folder.path().join(topic).join("0.jsonl")), &written);
+    job(&files, 2, "--until-end").ends(&[0]);
+    files.check();
     let manifests = s3.store("s3://bucket/jobs").list("sums/manifests/").unwrap();
     assert!((1..=4).contains(&manifests.len()), "the last ones are kept: {manifests:?}");
 }
@@ -172,40 +159,25 @@ fn a_job_with_its_checkpoints_in_a_bucket_is_killed_and_goes_on() {
 #[test]
 fn checkpoints_of_other_topics_are_not_gone_on_with_and_their_job_does_not_notice() {
     let Some(s3) = S3::up() else { return };
-    let folder = tempfile::tempdir().unwrap();
-    let mut random = Random(0xFEED_BEEF_1234_5677);
-    let mut job = |name: &str, stderr: Stdio| {
-        let input = folder.path().join(name).join("readings");
-        std::fs::create_dir_all(&input).unwrap();
-        append(&input, 0, &mut random, &mut Vec::new());
-        let topics = folder.path().join(name);
+    let job = |files: &Files| {
+        let topics = files.path("topics");
         let topics = topics.display();
         let flags = format!("--topics file:{topics} --checkpoints s3://bucket/same --checkpoint-every 50ms");
-        let mut command: Command = command(&flags);
-        command.envs(s3.settings()).stderr(stderr).spawn().unwrap()
+        Job::of(command(&flags).envs(s3.settings()).stderr(Stdio::piped()))
     };
     let newest = || {
         let manifests = s3.store("s3://bucket/same").list("sums/manifests/").unwrap();
         manifests.iter().filter_map(|name| name.rsplit('/').next()?.parse().ok()).max().unwrap_or(0_u64)
     };
-    let wait = |what: &str, enough: &dyn Fn() -> bool| {
-        let deadline = Instant::now() + Duration::from_secs(60);
-        while !enough() {
-            assert!(Instant::now() < deadline, "{what} did not come about");
-            std::thread::sleep(Duration::from_millis(20));
-        }
-    };
-    let mut first = job("first", Stdio::inherit());
-    wait("a checkpoint", &|| newest() >= 1);
-    let refused = job("second", Stdio::piped()).wait_with_output().unwrap();
-    let said = String::from_utf8_lossy(&refused.stderr);
-    assert_eq!(refused.status.code(), Some(2), "{said}");
+    let mut of_first = Files::new(0xFEED_BEEF_1234_5677);
+    let first = job(&of_first);
+    eventually("a checkpoint", || newest() >= 1);
+    let said = job(&Files::new(0xBEEF_FEED_1234_5677)).ends(&[2]).concat();
     assert!(said.contains("nothing is known of it where its topics are"), "{said}");
     // Something more to checkpoint for the first one.
     let before = newest();
-    append(&folder.path().join("first/readings"), 0, &mut Random(7), &mut Vec::new());
-    wait("another checkpoint", &|| newest() > before);
-    assert!(first.try_wait().unwrap().is_none(), "the first one goes on");
-    first.kill().unwrap();
-    first.wait().unwrap();
+    of_first.append();
+    eventually("another checkpoint", || newest() > before);
+    // It has gone on.
+    first.kill();
 }

@@ -11,10 +11,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use common::processes::{Job, PATIENCE, ended, finish, flags, free_hosts, size, write_for};
-use common::sums::{Random, Reading, append, command};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use common::files::Files;
+use common::job::{self, Job, PATIENCE};
+use common::processes::{finish, flags, free_hosts};
+use common::sums::command;
+use nix::sys::signal::Signal;
 
 #[test]
 #[ignore = "called by the other tests, in processes of their own"]
@@ -23,45 +24,14 @@ fn program() {
 }
 
 /// A folder with some input.
-struct Place {
-    folder: tempfile::TempDir,
-    random: Random,
-    written: [Vec<Reading>; 2],
+fn place(number: u64) -> Files {
+    Files::new(0x9E6C_63D0_876A_9A47 ^ number)
 }
 
-impl Place {
-    fn new(seed: u64) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        std::fs::create_dir_all(folder.path().join("topics/readings")).unwrap();
-        let mut place =
-            Place { folder, random: Random(0x9E6C_63D0_876A_9A47 ^ seed), written: Default::default() };
-        for partition in 0..2 {
-            let input = place.folder.path().join("topics/readings");
-            append(&input, partition, &mut place.random, &mut place.written[partition as usize]);
-        }
-        place
-    }
-
-    fn path(&self) -> &Path {
-        self.folder.path()
-    }
-
-    /// Writes until `enough`.
-    fn write_until(&mut self, mut enough: impl FnMut() -> bool) {
-        let begun = Instant::now();
-        let input = self.folder.path().join("topics/readings");
-        while !enough() {
-            assert!(begun.elapsed() < PATIENCE, "what was waited for came about");
-            write_for(20, &input, &mut self.random, &mut self.written);
-        }
-    }
-
-    /// Writes until outputs have come of it.
-    fn write_until_read(&mut self) {
-        let topics = self.folder.path().join("topics");
-        let before = size(&topics);
-        self.write_until(|| size(&topics) > before);
-    }
+/// Appends until outputs have come of it.
+fn append_until_read(files: &mut Files) {
+    let before = files.size();
+    files.append_until("an output", |files| files.size() > before);
 }
 
 /// Process `process` of two, which finds the others at `hosts`; what it says is kept.
@@ -69,52 +39,45 @@ fn one(flags: &str, process: usize, hosts: &[String], environment: &[(&str, &str
     let hosts = hosts.join(",");
     let mut command = command(&format!("{flags} --processes 2 --process {process} --hosts {hosts}"));
     command.envs(environment.iter().copied()).stderr(Stdio::piped());
-    Job(vec![command.spawn().unwrap()])
+    Job::of(&mut command)
 }
 
 /// What a process said that ends by itself with this code: one sentence.
 fn said(process: &mut Child, code: i32) -> String {
-    let status = ended(process);
-    let mut said = String::new();
-    process.stderr.take().unwrap().read_to_string(&mut said).unwrap();
-    assert_eq!(status.code(), Some(code), "{said}");
+    let said = job::said(process, &[code]);
     // From where it goes on is said as well.
     let warnings = said.lines().filter(|line| line.contains("WARN") || line.contains(" goes on ")).count();
     assert_eq!(said.lines().count() - warnings, usize::from(code != 0), "one sentence: {said}");
     said
 }
 
-fn signal(process: &Child, signal: Signal) {
-    kill(Pid::from_raw(process.id() as i32), signal).unwrap();
-}
-
 #[test]
 fn a_process_that_hangs_ends_the_job_within_the_time_set_and_writes_nothing_wrong_when_it_wakes() {
-    let mut place = Place::new(1);
+    let mut place = place(1);
     for stopped in [0, 1] {
-        let flags = format!("{} --peer-timeout 1s", flags(place.path(), 1));
+        let flags = format!("{} --peer-timeout 1s", flags(&place, 1));
         let hosts = free_hosts(2);
         let mut job = [0, 1].map(|process| one(&flags, process, &hosts, &[]));
-        place.write_until_read();
-        signal(&job[stopped].0[0], Signal::SIGSTOP);
+        append_until_read(&mut place);
+        job[stopped].signal(Signal::SIGSTOP);
         let begun = Instant::now();
         let other = &mut job[1 - stopped].0[0];
-        place.write_until(|| other.try_wait().unwrap().is_some());
+        place.append_until("the end of the other", |_| other.try_wait().unwrap().is_some());
         assert!(begun.elapsed() < Duration::from_secs(20), "it is noticed: {:?}", begun.elapsed());
         let sentence = said(other, 1);
         let whom = format!("process {stopped} ({})", hosts[stopped]);
         assert!(sentence.contains(&whom) && sentence.contains("nothing was heard"), "{sentence}");
-        signal(&job[stopped].0[0], Signal::SIGCONT);
+        job[stopped].signal(Signal::SIGCONT);
         let sentence = said(&mut job[stopped].0[0], 1);
         assert!(sentence.contains("the connection to process"), "{sentence}");
     }
-    finish(place.path(), &place.written);
+    finish(&place);
 }
 
 #[test]
 fn strangers_are_turned_away_and_the_job_begins_all_the_same() {
-    let place = Place::new(2);
-    let flags = format!("{} --until-end", flags(place.path(), 1));
+    let place = place(2);
+    let flags = format!("{} --until-end", flags(&place, 1));
     let hosts = free_hosts(2);
     let secret = [("NEKTON_SECRET", "a secret of this test")];
     let mut first = one(&flags, 0, &hosts, &secret);
@@ -149,21 +112,21 @@ fn strangers_are_turned_away_and_the_job_begins_all_the_same() {
     said(&mut second.0[0], 0);
     let warned = said(&mut first.0[0], 0);
     assert!(warned.contains("another secret") && warned.contains("it is no nekton process"), "{warned}");
-    finish(place.path(), &place.written);
+    finish(&place);
 }
 
 #[test]
 fn processes_that_do_not_fit_say_so_on_both_sides() {
-    let place = Place::new(3);
+    let place = place(3);
     let hosts = free_hosts(2);
-    let mut first = one(&flags(place.path(), 1), 0, &hosts, &[]);
-    let mut second = one(&flags(place.path(), 2), 1, &hosts, &[]);
+    let mut first = one(&flags(&place, 1), 0, &hosts, &[]);
+    let mut second = one(&flags(&place, 2), 1, &hosts, &[]);
     assert!(said(&mut second.0[0], 2).contains("workers"));
     assert!(said(&mut first.0[0], 2).contains("workers"));
     // Both have --checkpoints, or none.
     let hosts = free_hosts(2);
-    let mut first = one(&flags(place.path(), 1), 0, &hosts, &[]);
-    let none = format!("--topics file:{}/topics --checkpoints none", place.path().display());
+    let mut first = one(&flags(&place, 1), 0, &hosts, &[]);
+    let none = format!("--topics file:{} --checkpoints none", place.path("topics").display());
     let mut second = one(&none, 1, &hosts, &[]);
     assert!(said(&mut second.0[0], 2).contains("only some processes have --checkpoints"));
     let sentence = said(&mut first.0[0], 1);
@@ -172,22 +135,22 @@ fn processes_that_do_not_fit_say_so_on_both_sides() {
 
 #[test]
 fn nobody_listens_to_the_world_without_a_secret_or_tls() {
-    let place = Place::new(4);
+    let place = place(4);
     let mut hosts = free_hosts(2);
     hosts[0] = hosts[0].replace("127.0.0.1", "0.0.0.0");
-    let sentence = said(&mut one(&flags(place.path(), 1), 0, &hosts, &[]).0[0], 2);
+    let sentence = said(&mut one(&flags(&place, 1), 0, &hosts, &[]).0[0], 2);
     assert!(sentence.contains("--secret-file"), "{sentence}");
     let short = [("NEKTON_SECRET", "swordfish")];
-    let sentence = said(&mut one(&flags(place.path(), 1), 0, &hosts, &short).0[0], 2);
+    let sentence = said(&mut one(&flags(&place, 1), 0, &hosts, &short).0[0], 2);
     assert!(sentence.contains("at least 16"), "{sentence}");
 }
 
 #[test]
 fn a_port_in_use_is_a_sentence() {
-    let place = Place::new(5);
+    let place = place(5);
     let hosts = free_hosts(2);
     let _taken = TcpListener::bind(&hosts[1]).unwrap();
-    let sentence = said(&mut one(&flags(place.path(), 1), 1, &hosts, &[]).0[0], 2);
+    let sentence = said(&mut one(&flags(&place, 1), 1, &hosts, &[]).0[0], 2);
     assert!(sentence.contains("is in use") && sentence.contains(&hosts[1]), "{sentence}");
 }
 
@@ -253,35 +216,35 @@ fn pass(mut from: TcpStream, mut to: TcpStream, changes: &AtomicU64, cut: &Atomi
 
 #[test]
 fn a_byte_that_is_changed_on_its_way_ends_the_job_and_reaches_nobody() {
-    let mut place = Place::new(6);
+    let mut place = place(6);
     let hosts = free_hosts(2);
     let between = Between::to(hosts[0].clone());
-    let mut first = one(&flags(place.path(), 1), 0, &hosts, &[]);
-    let mut second = one(&flags(place.path(), 1), 1, &[between.address.clone(), hosts[1].clone()], &[]);
-    place.write_until_read();
+    let mut first = one(&flags(&place, 1), 0, &hosts, &[]);
+    let mut second = one(&flags(&place, 1), 1, &[between.address.clone(), hosts[1].clone()], &[]);
+    append_until_read(&mut place);
     between.changes.store(0, Ordering::SeqCst);
-    place.write_until(|| !second.running());
+    place.append_until("an end", |_| !second.running());
     let sentence = said(&mut second.0[0], 1);
     assert!(sentence.contains("damaged on its way"), "{sentence}");
     said(&mut first.0[0], 1);
-    finish(place.path(), &place.written);
+    finish(&place);
 }
 
 #[test]
 fn a_network_that_is_cut_ends_both_processes() {
-    let mut place = Place::new(7);
+    let mut place = place(7);
     let hosts = free_hosts(2);
     let between = Between::to(hosts[0].clone());
-    let flags = format!("{} --peer-timeout 1s", flags(place.path(), 2));
+    let flags = format!("{} --peer-timeout 1s", flags(&place, 2));
     let mut first = one(&flags, 0, &hosts, &[]);
     let mut second = one(&flags, 1, &[between.address.clone(), hosts[1].clone()], &[]);
-    place.write_until_read();
+    append_until_read(&mut place);
     between.cut.store(true, Ordering::SeqCst);
     for process in [&mut first, &mut second] {
         let sentence = said(&mut process.0[0], 1);
         assert!(sentence.contains("nothing was heard"), "{sentence}");
     }
-    finish(place.path(), &place.written);
+    finish(&place);
 }
 
 /// An authority, and a certificate with its key that it gave to this machine, in files: certificate, key, authority.
@@ -313,14 +276,14 @@ fn certificates(folder: &Path, name: &str) -> [String; 3] {
 
 #[test]
 fn processes_with_certificates_of_one_authority_work_together_and_others_do_not() {
-    let place = Place::new(8);
+    let place = place(8);
     let tls = |name: &str| {
-        let [cert, key, ca] = certificates(place.path(), name);
+        let [cert, key, ca] = certificates(&place.path(""), name);
         format!("--cluster-tls-cert {cert} --cluster-tls-key {key} --cluster-tls-ca {ca}")
     };
     let (ours, others) = (tls("ours"), tls("others"));
     let hosts = free_hosts(2);
-    let plain = format!("{} --until-end", flags(place.path(), 1));
+    let plain = format!("{} --until-end", flags(&place, 1));
     let flags = format!("{plain} {ours}");
     let mut first = one(&flags, 0, &hosts, &[]);
     let sentence = said(&mut one(&format!("{plain} {others}"), 1, &hosts, &[]).0[0], 2);
@@ -329,5 +292,5 @@ fn processes_with_certificates_of_one_authority_work_together_and_others_do_not(
     let mut second = one(&flags, 1, &hosts, &[]);
     said(&mut second.0[0], 0);
     said(&mut first.0[0], 0);
-    finish(place.path(), &place.written);
+    finish(&place);
 }

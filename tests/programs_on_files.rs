@@ -1,32 +1,23 @@
 //! A program on files, as a user runs it: one process and two, followed and to the end, stopped, and started wrongly.
 
+#[path = "common/example.rs"]
+mod example;
+#[path = "common/job.rs"]
+mod job;
+
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
-use std::sync::OnceLock;
-use std::time::{Duration, Instant};
+use std::process::{Command, Output};
 
-/// The example program, beside this test. Cargo has built it, unless only this test was asked for.
+use example::example;
+use job::{Job, eventually};
+use nix::sys::signal::Signal;
+
 fn program() -> Command {
-    static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    let path = BUILT.get_or_init(|| {
-        let test = std::env::current_exe().unwrap();
-        let profile = test.parent().unwrap().parent().unwrap();
-        let mut cargo = Command::new(env!("CARGO"));
-        cargo.args(["build", "--quiet", "--locked", "--example", "hot_depots"]);
-        cargo.current_dir(env!("CARGO_MANIFEST_DIR")).arg("--target-dir").arg(profile.parent().unwrap());
-        if profile.ends_with("release") {
-            cargo.arg("--release");
-        }
-        assert!(cargo.status().unwrap().success(), "the example builds");
-        profile.join("examples/hot_depots")
-    });
-    let mut command = Command::new(path);
-    command.env_clear().stderr(Stdio::piped()).stdout(Stdio::piped());
-    command
+    example("hot_depots")
 }
 
 fn topics(folder: &Path) -> String {
@@ -100,29 +91,6 @@ fn refused(command: &mut Command) -> String {
     said
 }
 
-fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(60);
-    while !condition() {
-        assert!(Instant::now() < deadline, "{what} did not come about");
-        std::thread::sleep(Duration::from_millis(5));
-    }
-}
-
-/// Ends a process that a failed test leaves behind.
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-fn interrupt(child: &Child) {
-    let done = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
-    assert!(done.success());
-}
-
 #[test]
 fn one_process_counts_right_on_any_number_of_workers() {
     for workers in ["1", "2", "3"] {
@@ -152,11 +120,11 @@ fn two_processes_count_what_one_does() {
     let start = |process: &str| {
         let mut command = program();
         command.args(["--until-end", "--workers", "2", "--processes", "2", "--process", process]);
-        Running(command.args(["--hosts", &hosts, "--topics", &topics(folder.path())]).spawn().unwrap())
+        Job::of(command.args(["--hosts", &hosts, "--topics", &topics(folder.path())]))
     };
-    let mut both = [start("0"), start("1")];
-    for running in &mut both {
-        assert!(running.0.wait().unwrap().success());
+    let both = [start("0"), start("1")];
+    for process in both {
+        process.ends(&[0]);
     }
     assert_eq!(counts(folder.path()), expected(200));
 }
@@ -169,20 +137,12 @@ fn a_lost_process_ends_the_others_with_a_sentence() {
     let start = |process: &str| {
         let mut command = program();
         command.args(["--processes", "2", "--process", process, "--hosts", &hosts]);
-        Running(command.args(["--topics", &topics(folder.path())]).spawn().unwrap())
+        Job::of(command.args(["--topics", &topics(folder.path())]))
     };
-    let (mut survivor, mut lost) = (start("0"), start("1"));
+    let (survivor, lost) = (start("0"), start("1"));
     eventually("counts", || counts(folder.path()) == expected(20));
-    lost.0.kill().unwrap();
-    lost.0.wait().unwrap();
-    let mut code = None;
-    eventually("the survivor's end", || {
-        code = survivor.0.try_wait().unwrap();
-        code.is_some()
-    });
-    let mut said = String::new();
-    std::io::Read::read_to_string(survivor.0.stderr.as_mut().unwrap(), &mut said).unwrap();
-    assert_eq!(code.unwrap().code(), Some(1), "{said}");
+    lost.kill();
+    let said = survivor.ends(&[1]).concat();
     assert!(said.contains("the connection to") && said.trim_end().lines().count() == 1, "{said}");
 }
 
@@ -190,8 +150,7 @@ fn a_lost_process_ends_the_others_with_a_sentence() {
 fn a_topic_is_followed_and_a_torn_line_waits_until_it_is_whole() {
     let folder = tempfile::tempdir().unwrap();
     write(folder.path(), 0, &reading(1, "a", 200));
-    let mut running =
-        Running(program().args(["--workers", "2", "--topics", &topics(folder.path())]).spawn().unwrap());
+    let running = Job::of(program().args(["--workers", "2", "--topics", &topics(folder.path())]));
     eventually("the first", || counts(folder.path()) == [("a".to_owned(), 1)].into());
     let line = reading(2, "a", 200);
     let (torn, rest) = line.split_at(10);
@@ -201,8 +160,9 @@ fn a_topic_is_followed_and_a_torn_line_waits_until_it_is_whole() {
     assert_eq!(counts(folder.path())["a"], 1);
     write(folder.path(), 0, rest);
     eventually("the whole line", || counts(folder.path())["a"] == 2);
-    interrupt(&running.0);
-    assert!(running.0.wait().unwrap().success(), "a stop is a clean end");
+    running.signal(Signal::SIGINT);
+    // A stop is a clean end.
+    running.ends(&[0]);
 }
 
 #[test]
@@ -212,14 +172,13 @@ fn an_input_ends_when_its_writer_has_gone() {
     let writer = File::open(&path).unwrap();
     writer.lock().unwrap();
     let mut command = program();
-    let mut running =
-        Running(command.args(["--until-end", "--topics", &topics(folder.path())]).spawn().unwrap());
+    let mut running = Job::of(command.args(["--until-end", "--topics", &topics(folder.path())]));
     eventually("the first", || counts(folder.path()) == [("a".to_owned(), 1)].into());
     write(folder.path(), 0, &reading(2, "a", 200));
     eventually("the second", || counts(folder.path())["a"] == 2);
-    assert_eq!(running.0.try_wait().unwrap(), None, "the writer is still there");
+    assert!(running.running(), "the writer is still there");
     drop(writer);
-    assert!(running.0.wait().unwrap().success());
+    running.ends(&[0]);
 }
 
 #[test]
@@ -286,7 +245,7 @@ fn flags_win_over_the_environment_and_that_over_the_file() {
 fn a_topic_has_one_writer() {
     let folder = tempfile::tempdir().unwrap();
     write(folder.path(), 0, &reading(1, "a", 200));
-    let first = Running(program().args(["--topics", &topics(folder.path())]).spawn().unwrap());
+    let first = Job::of(program().args(["--topics", &topics(folder.path())]));
     eventually("counts", || counts(folder.path()).contains_key("a"));
     let said = refused(program().args(["--topics", &topics(folder.path())]));
     assert!(said.contains("this job is running already"), "{said}");

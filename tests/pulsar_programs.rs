@@ -3,34 +3,21 @@
 mod common;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
-use std::process::{Child, Command, Output, Stdio};
-use std::sync::OnceLock;
+use std::process::{Command, Output};
 use std::time::Instant;
 
 use common::broker::{broker, fresh};
-use common::topics::{PATIENCE, Reading, Writer, message, publish, text};
+use common::example::example;
+use common::job::{Job, PATIENCE};
+use common::topics::{Reading, Writer, message, publish, text};
 use nekton::connect::{Message, Start};
 use nekton_connectors::pulsar::{Pulsar, PulsarSettings};
+use nix::sys::signal::Signal;
 
-/// The example program, beside this test. Cargo has built it, unless only this test was asked for.
 fn program() -> Command {
-    static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    let path = BUILT.get_or_init(|| {
-        let test = std::env::current_exe().unwrap();
-        let profile = test.parent().unwrap().parent().unwrap();
-        let mut cargo = Command::new(env!("CARGO"));
-        cargo.args(["build", "--quiet", "--locked", "--example", "hot_depots"]);
-        cargo.current_dir(env!("CARGO_MANIFEST_DIR")).arg("--target-dir").arg(profile.parent().unwrap());
-        if profile.ends_with("release") {
-            cargo.arg("--release");
-        }
-        assert!(cargo.status().unwrap().success(), "the example builds");
-        profile.join("examples/hot_depots")
-    });
-    let mut command = Command::new(path);
+    let mut command = example("hot_depots");
     // What Pulsar remembers is looked at here.
-    command.env_clear().env("NEKTON_CHECKPOINTS", "none").stderr(Stdio::piped()).stdout(Stdio::piped());
+    command.env("NEKTON_CHECKPOINTS", "none");
     command
 }
 
@@ -110,16 +97,6 @@ fn admin() -> [String; 2] {
     ["--pulsar-admin".into(), broker().settings("x").admin_url.unwrap()]
 }
 
-/// Ends a program with the test.
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 #[test]
 fn checkpoints_of_topics_on_a_broker_are_on_this_machine_unless_one_says_otherwise() {
     let topics = namespace("beside");
@@ -147,7 +124,7 @@ fn changes_leave_while_the_topic_is_followed_and_ctrl_c_ends_cleanly() {
     let mut writer = Writer::open(&pulsar, &format!("{topics}/telemetry"), 0, 1).unwrap();
     writer.write(vec![message(reading(1, "north", 120))]).unwrap();
     writer.wait(0).unwrap();
-    let mut running = Running(program().args(["--topics", &topics]).spawn().unwrap());
+    let running = Job::of(program().args(["--topics", &topics]));
     let following = Pulsar::new(broker().settings("follow")).unwrap();
     let deadline = Instant::now() + PATIENCE;
     let mut output = loop {
@@ -164,10 +141,8 @@ fn changes_leave_while_the_topic_is_followed_and_ctrl_c_ends_cleanly() {
         assert_eq!((change["before"].as_i64(), change["after"].as_i64()), (Some(count - 1), Some(count)));
     }
     assert_eq!(last.len(), 1);
-    let pid = running.0.id().to_string();
-    assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
-    let status = running.0.wait().unwrap();
-    assert!(status.success(), "{status}");
+    running.signal(Signal::SIGINT);
+    running.ends(&[0]);
 }
 
 #[test]

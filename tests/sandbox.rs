@@ -1,5 +1,8 @@
 //! A real Apache Pulsar on this machine: it comes up, survives `kill -9`, and is secured if asked to be.
 
+#[path = "common/job.rs"]
+mod job;
+
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
@@ -7,6 +10,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use job::{Job, eventually};
 use nekton::Kind;
 use nekton::sandbox::{Life, Options, Ports, Progress, Sandbox};
 use rustls::pki_types::pem::PemObject;
@@ -128,30 +132,18 @@ fn a_sandbox_of_a_process_ends_when_that_is_killed() {
     let folder = tempfile::tempdir().unwrap();
     let temporary = folder.path().join("temporary");
     std::fs::create_dir(&temporary).unwrap();
-    let mut process = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "a_process_with_a_sandbox", "--ignored"])
-        .env("NEKTON_TEST_SANDBOX", "yes")
-        .env("TMPDIR", &temporary)
-        .stdout(Stdio::null())
-        .spawn()
-        .unwrap();
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", "a_process_with_a_sandbox", "--ignored"]);
+    command.env("NEKTON_TEST_SANDBOX", "yes").env("TMPDIR", &temporary);
+    let process = Job::of(command.stdout(Stdio::null()));
     let made = || std::fs::read_dir(&temporary).unwrap().next().map(|made| made.unwrap().path());
     eventually("it starts", || made().is_some_and(|made| Sandbox::find(&made).unwrap().is_some()));
     let pid = Sandbox::find(&made().unwrap()).unwrap().unwrap().pid();
-    process.kill().unwrap();
-    process.wait().unwrap();
+    drop(process);
     eventually("its folder is deleted", || made().is_none());
     // Gone, or at most a zombie, which has no command line.
     let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     assert!(line.is_empty(), "its broker has ended");
-}
-
-fn eventually(what: &str, holds: impl Fn() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(60);
-    while !holds() {
-        assert!(Instant::now() < deadline, "{what}, within a minute");
-        std::thread::sleep(Duration::from_millis(20));
-    }
 }
 
 /// Some of these kills leave standalone Pulsar live-locked, which a restart must notice and cure. It takes minutes:

@@ -14,6 +14,7 @@ use crate::again::{Again, Input, Sample};
 use crate::durability::{checkpoints_in, red_lamps};
 use crate::random::Random;
 use crate::report::Report;
+use crate::w1;
 
 /// How much to measure.
 #[derive(clap::Args)]
@@ -42,9 +43,8 @@ fn run_on(samples: &Arc<Vec<Sample>>, folder: &Path) -> u64 {
     let before = parts(folder, "sizes");
     let of = samples.clone();
     let input = Input { count: samples.len(), at: Arc::new(move |number| of[number]) };
-    let mut config = JobConfig::new("sizes");
-    config.until_end = true;
-    config.checkpoints = Some(checkpoints_in(folder, Duration::from_secs(3_600)));
+    let checkpoints = Some(checkpoints_in(folder, Duration::from_secs(3_600)));
+    let config = JobConfig { checkpoints, ..w1::config("sizes", 1) };
     run_job(config, Arc::new(Again::new(vec![input], folder.to_owned())), red_lamps).expect("the job runs");
     let new = parts(folder, "sizes").into_iter().filter(|part| !before.contains(part));
     new.map(|(_, bytes)| bytes).sum()

@@ -6,7 +6,6 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use nekton::differential_dataflow::operators::CountTotal;
 use nekton::{Checkpoints, Flow, JobConfig, changes, engine::run as run_job};
 use nekton_connectors::file::open_store;
 
@@ -14,7 +13,7 @@ use crate::again::{Again, Input, Sample, sample};
 use crate::latency::{self, Measured};
 use crate::live::Live;
 use crate::report::Report;
-use crate::w1::{Lamp, median, partition, samples};
+use crate::w1::{self, median, partition, samples};
 
 /// How much to measure.
 #[derive(clap::Args)]
@@ -55,11 +54,7 @@ pub fn checkpoints_in(folder: &Path, every: Duration) -> Checkpoints {
 
 /// The job of `w1` on topics that can be read again.
 pub fn red_lamps(flow: &mut Flow<'_>) {
-    let reds = flow
-        .events_with("samples", sample)
-        .agents::<Lamp>("lamps", |&(agent, _)| agent)
-        .map(|(agent, ())| agent / 1_000)
-        .count_total();
+    let reds = w1::red_lamps(&flow.events_with("samples", sample));
     flow.sink("reds", changes(&reds));
 }
 
@@ -71,10 +66,8 @@ fn throughput(partitions: &[Arc<Vec<Sample>>], every: Option<Duration>) -> (f64,
         Input { count: samples.len(), at: Arc::new(move |number| samples[number]) }
     };
     let topics = Again::new(partitions.iter().map(input).collect(), folder.path().to_owned());
-    let mut config = JobConfig::new("w1");
-    config.workers = partitions.len();
-    config.until_end = true;
-    config.checkpoints = every.map(|every| checkpoints_in(folder.path(), every));
+    let checkpoints = every.map(|every| checkpoints_in(folder.path(), every));
+    let config = JobConfig { checkpoints, ..w1::config("w1", partitions.len()) };
     let started = Instant::now();
     let summary = run_job(config, Arc::new(topics.clone()), red_lamps).expect("the job runs");
     let took = started.elapsed().as_secs_f64();
@@ -115,58 +108,62 @@ fn round(rate: u64, options: &latency::Options, filled: bool, every: Option<Dura
     })
 }
 
-fn measure_latency(options: &Options, report: &mut Report) {
-    for &rate in &options.rates {
-        let of = latency::Options {
+/// Rounds at a rate without checkpoints and with them, in turn; reports their quantiles as those of `what`.
+fn in_turn(
+    rate: u64,
+    options: &latency::Options,
+    filled: bool,
+    quantiles: &[(&str, f64)],
+    what: &str,
+    report: &mut Report,
+) -> [Vec<Measured>; 2] {
+    let (mut off, mut on) = (Vec::new(), Vec::new());
+    for _ in 0..options.rounds {
+        off.push(round(rate, options, filled, None));
+        on.push(round(rate, options, filled, Some(OFTEN)));
+    }
+    for (name, rounds) in [("without", &off), ("with", &on)] {
+        for &(quantile, at) in quantiles {
+            let mut got: Vec<_> = rounds.iter().map(|round| round.at(at)).collect();
+            report.figure(format!("{what}, {name}, {quantile}"), median(&mut got), "ms");
+        }
+    }
+    [off, on]
+}
+
+impl Options {
+    /// How latency is measured with so many agents.
+    fn latency(&self, agents: u64, rounds: usize) -> latency::Options {
+        latency::Options {
             rates: Vec::new(),
-            seconds: options.seconds,
-            rounds: options.rounds,
-            agents: 100_000,
+            seconds: self.seconds,
+            rounds,
+            agents,
             groups: 100,
             workers: 1,
             idle_seconds: 0,
-        };
-        let (mut off, mut on) = (Vec::new(), Vec::new());
-        for _ in 0..options.rounds {
-            off.push(round(rate, &of, false, None));
-            on.push(round(rate, &of, false, Some(OFTEN)));
         }
-        for (name, rounds) in [("without", &off), ("with", &on)] {
-            for (quantile, at) in [("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999)] {
-                let mut got: Vec<_> = rounds.iter().map(|round| round.at(at)).collect();
-                report.figure(format!("{rate} events/s, {name}, {quantile}"), median(&mut got), "ms");
-            }
-        }
+    }
+}
+
+fn measure_latency(options: &Options, report: &mut Report) {
+    let of = options.latency(100_000, options.rounds);
+    let quantiles = [("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999)];
+    for &rate in &options.rates {
+        let what = format!("{rate} events/s");
+        let [off, on] = in_turn(rate, &of, false, &quantiles, &what, report);
         let mut ratios: Vec<_> = off.iter().zip(&on).map(|(off, on)| on.at(0.99) / off.at(0.99)).collect();
-        report.figure(format!("{rate} events/s, p99 with / without"), median(&mut ratios), "");
+        report.figure(format!("{what}, p99 with / without"), median(&mut ratios), "");
     }
 }
 
 fn measure_pauses(options: &Options, report: &mut Report) {
     for &agents in &options.pause_agents {
-        let of = latency::Options {
-            rates: Vec::new(),
-            seconds: options.seconds,
-            rounds: 1,
-            agents,
-            groups: 100,
-            workers: 1,
-            idle_seconds: 0,
-        };
-        let (mut off, mut on) = (Vec::new(), Vec::new());
-        for _ in 0..options.rounds.min(3) {
-            off.push(round(50_000, &of, true, None));
-            on.push(round(50_000, &of, true, Some(OFTEN)));
-        }
-        let millions = agents as f64 / 1e6;
-        for (name, rounds) in [("without", &off), ("with", &on)] {
-            for (quantile, at) in [("p99", 0.99), ("worst", 1.0)] {
-                let mut got: Vec<_> = rounds.iter().map(|round| round.at(at)).collect();
-                report.figure(format!("{millions} M agents, {name}, {quantile}"), median(&mut got), "ms");
-            }
-        }
+        let of = options.latency(agents, options.rounds.min(3));
+        let what = format!("{} M agents", agents as f64 / 1e6);
+        let [_, on] = in_turn(50_000, &of, true, &[("p99", 0.99), ("worst", 1.0)], &what, report);
         let mut worst: Vec<_> = on.iter().map(|round| round.at(1.0)).collect();
-        report.at_most(format!("{millions} M agents, worst in ms, at most"), 10.0, median(&mut worst));
+        report.at_most(format!("{what}, worst in ms, at most"), 10.0, median(&mut worst));
     }
 }
 

@@ -8,10 +8,12 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use nekton::connect::{Polled, Position, Sink, SinkSettings, Source, Topics};
+use nekton::differential_dataflow::VecCollection;
 use nekton::differential_dataflow::operators::CountTotal;
 use nekton::hash::FixedState;
 use nekton::{
-    Agent, Block, Context, Error, Feed, Flow, JobConfig, Order, Reading, Result, engine::run as run_job,
+    Agent, Block, Context, Error, Events, Feed, Flow, JobConfig, Order, Reading, Result, Time,
+    engine::run as run_job,
 };
 
 use serde::{Deserialize, Serialize};
@@ -105,6 +107,16 @@ impl Agent for Lamp {
     }
 }
 
+/// The count of red agents of each parent.
+pub fn red_lamps<'s>(samples: &Events<'s, Sample>) -> VecCollection<'s, Time, (u64, isize), isize> {
+    samples.agents::<Lamp>("lamps", |&(agent, _)| agent).map(|(agent, ())| agent / 1_000).count_total()
+}
+
+/// A job that works through all its samples.
+pub fn config(name: &str, workers: usize) -> JobConfig {
+    JobConfig { workers, until_end: true, ..JobConfig::new(name) }
+}
+
 /// Hands out one partition's samples in blocks.
 struct Samples {
     samples: Arc<Vec<Sample>>,
@@ -152,17 +164,11 @@ fn engine(partitions: &[Arc<Vec<Sample>>]) -> (HashMap<u64, isize>, u64, usize) 
             partition: worker as u32,
             at: 0,
         });
-        let reds = events
-            .agents::<Lamp>("lamps", |&(agent, _)| agent)
-            .map(|(agent, ())| agent / 1_000)
-            .count_total();
+        let reds = red_lamps(&events);
         let sink = sink.clone();
         flow.each_time(&reds, move |_, updates| sink.lock().expect("no worker panicked").extend(updates));
     };
-    let mut config = JobConfig::new("w1");
-    config.workers = workers;
-    config.until_end = true;
-    let summary = run_job(config, Arc::new(Nowhere), program).expect("the job runs");
+    let summary = run_job(config("w1", workers), Arc::new(Nowhere), program).expect("the job runs");
     let changes = std::mem::take(&mut *changes.lock().expect("no worker panicked"));
     let mut counts = HashMap::new();
     let written = changes.len();

@@ -162,6 +162,11 @@ impl JobConfig {
             simulator: None,
         }
     }
+
+    /// The machine that it runs on.
+    pub(crate) fn machine(&self) -> Machine {
+        Machine::new(self.simulator.clone())
+    }
 }
 
 /// A request for a clean end: sources stop reading, what was read is worked through, sinks are
@@ -286,7 +291,7 @@ pub(crate) struct Shared {
 impl Shared {
     pub(crate) fn new(config: JobConfig, topics: Arc<dyn Topics>, durable: Option<Durable>) -> Self {
         Shared {
-            machine: Machine::new(config.simulator.clone()),
+            machine: config.machine(),
             config,
             counters: Counters::default(),
             topics,

@@ -14,11 +14,10 @@ use timely::worker::Worker;
 use crate::cluster::{self, Links};
 use crate::connect::Topics;
 use crate::durable::check::{Built, Checked, Outlook, check as compare};
-use crate::durable::{Checkpoints, Durable, LateWaker, replay, take_over};
+use crate::durable::{Durable, LateWaker, replay, take_over};
 use crate::error::{Error, Kind, Result};
 use crate::flow::{Flow, Views};
 use crate::job::{JobConfig, Shared, Sources, Summary};
-use crate::machine::{Io, Machine};
 use crate::pace::Pace;
 use crate::time::Time;
 
@@ -57,7 +56,7 @@ where
     F: for<'s> Fn(&mut Flow<'s>) + Send + Sync + 'static,
 {
     catch_panics();
-    let machine = Machine::new(config.simulator.clone());
+    let machine = config.machine();
     let started = machine.instant();
     if config.workers == 0 {
         return Err(Error::config("a job needs at least one worker: give --workers 1 or more"));
@@ -203,13 +202,13 @@ fn prepare(
     topics: &dyn Topics,
     built: &Built,
 ) -> Result<Option<(Durable, Receiver<()>)>> {
-    let Some(Checkpoints { store, every }) = config.checkpoints.clone() else { return Ok(None) };
-    let machine = Machine::new(config.simulator.clone());
-    let checked = compare(&config.name, &*store, built, false)?;
+    let Some(checkpoints) = config.checkpoints.clone() else { return Ok(None) };
+    let store = &*checkpoints.store;
+    let checked = compare(&config.name, store, built, false)?;
     let log_waker = Arc::new(LateWaker::default());
     let waker = log_waker.clone();
     let mut log = topics.log(&config.name, Arc::new(move || waker.wake()))?;
-    let plan = take_over(&config.name, config.checkpoints_kept, &*store, &mut *log, config.delivery)?;
+    let plan = take_over(&config.name, config.checkpoints_kept, store, &mut *log, config.delivery)?;
     if let Some(until) = config.until.filter(|until| *until < plan.last_time()) {
         let why = format!("this job has gone on to {} already", plan.last_time());
         let hint = "end later, or replay a stretch of the past with --from";
@@ -222,7 +221,7 @@ fn prepare(
     };
     match checked.checkpoint {
         Some((number, time)) => {
-            let age = machine.now().saturating_sub(time) as f64 / 1_000.;
+            let age = config.machine().now().saturating_sub(time) as f64 / 1_000.;
             config.notes.say(&format!("goes on from checkpoint {number} ({age:.1} s old){replays}"));
         }
         None if !replays.is_empty() => config.notes.say(&format!("goes on without a checkpoint{replays}")),
@@ -233,24 +232,19 @@ fn prepare(
             config.notes.say(&outlook.to_string());
         }
     }
-    let (io, thread) = Io::new(&machine)?;
-    let (job, log, kept) = (config.name.clone(), Mutex::new(Some(log)), config.checkpoints_kept);
-    Ok(Some((Durable { job, store, every, plan, log, log_waker, io, kept }, thread)))
+    let (durable, thread) = Durable::new(config, checkpoints, plan)?;
+    Ok(Some((Durable { log: Mutex::new(Some(log)), log_waker, ..durable }, thread)))
 }
 
 /// Finds out what is to be replayed.
 fn prepare_replay(config: &JobConfig, topics: &dyn Topics) -> Result<(Durable, Receiver<()>)> {
-    let (Some(Checkpoints { store, every }), Some(from)) = (config.checkpoints.clone(), config.replay_from)
-    else {
+    let (Some(checkpoints), Some(from)) = (config.checkpoints.clone(), config.replay_from) else {
         return Err(Error::config("--from needs --checkpoints: from where?"));
     };
-    let machine = Machine::new(config.simulator.clone());
-    let plan = replay::plan(&config.name, &*store, topics, from, config.until, machine.now())?;
+    let (store, now) = (&*checkpoints.store, config.machine().now());
+    let plan = replay::plan(&config.name, store, topics, from, config.until, now)?;
     tracing::info!(job = config.name, checkpoint = plan.restored(), until = plan.replay_until, "replaying");
-    let (io, thread) = Io::new(&machine)?;
-    let (job, kept) = (config.name.clone(), config.checkpoints_kept);
-    let (log, log_waker) = (Mutex::default(), Arc::default());
-    Ok((Durable { job, store, every, plan, log, log_waker, io, kept }, thread))
+    Durable::new(config, checkpoints, plan)
 }
 
 /// Goes on from where process 0 says.
@@ -266,10 +260,7 @@ fn follow(config: &JobConfig, plan: Option<Vec<u8>>) -> Result<Option<(Durable, 
     };
     let plan = serde_json::from_slice(&plan)
         .map_err(|error| Error::new(Kind::Internal, format!("process 0 has sent no plan: {error}")))?;
-    let Checkpoints { store, every } = checkpoints;
-    let (io, thread) = Io::new(&Machine::new(config.simulator.clone()))?;
-    let (job, log, kept) = (config.name.clone(), Mutex::new(None), config.checkpoints_kept);
-    Ok(Some((Durable { job, store, every, plan, log, log_waker: Arc::default(), io, kept }, thread)))
+    Durable::new(config, checkpoints, plan).map(Some)
 }
 
 /// One worker: builds the dataflow, steps it until it is complete or the job has failed.

@@ -16,12 +16,10 @@ use std::sync::mpsc::channel;
 use nekton_engine::{Error, Kind, Simulator};
 
 use job::{Reading, check};
-use world::{Lie, MARK, World, print_of};
+use world::{HANGS, Lie, MARK, World, print_of};
 
 /// How many seeds are run, unless the environment says otherwise.
 const SEEDS: u64 = 1_000;
-/// The most steps that a run takes which nothing stops: beyond, it hangs.
-const HANGS: u64 = 2_000_000;
 
 /// Publishes some more.
 fn publish(world: &World, random: &Simulator) {
@@ -45,13 +43,7 @@ fn expected(error: &Error) -> bool {
 
 /// A run that ends, or crashes at a step.
 fn crashing(world: &World, workers: usize, at: u64) {
-    let crashing = world.clone();
-    world.simulator.at_each_step(move |step| {
-        if step == at {
-            crashing.crash();
-        }
-        assert!(step < HANGS, "the run hangs");
-    });
+    world.crash_at(at);
     if let Err(error) = job::job(world, workers) {
         assert!(expected(&error), "{error}");
     }
@@ -95,13 +87,7 @@ fn zombie(world: &World, workers: usize, at: u64, meanwhile: impl FnOnce()) {
 /// One history. Panics if anything is not as it must be; returns a print of all that was written.
 fn one(seed: u64, lie: Option<Lie>) -> u64 {
     let random = Simulator::new(seed ^ 0xA5A5);
-    let mut world = World::new(seed, lie);
-    let inputs = 1 + random.below(4) as usize;
-    {
-        let mut kept = world.kept();
-        kept.inputs = vec![Vec::new(); inputs];
-        kept.released = vec![0; inputs];
-    }
+    let mut world = World::new(seed, lie).with_inputs(1 + random.below(4) as usize);
     let mut number = 0;
     let mut next = |world: &mut World| {
         number += 1;

@@ -8,12 +8,8 @@ mod world;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
-use nekton_engine::connect::Store;
-use nekton_engine::{
-    Agent, Checkpoints, Context, Events, JobConfig, Kind, Result, Simulator, changes, keyed, run,
-};
+use nekton_engine::{Agent, Context, Events, Kind, Result, Simulator, changes, keyed, run};
 use nekton_operators::learn::{
     Claim, FadingScore, Gradient, HoltWinters, Judge, Learner, LeastSquares, Logistic, Measure, MedianScore,
     Network, Outcome, Predictions, Rules, Says, Scaled, Scoreboards, Scored, Season, Smoothing,
@@ -139,16 +135,7 @@ fn bits(scored: &Judged) -> Bits {
 const RULES: Rules = Rules { measure: Measure::Absolute, part: 0.1, after: 5, margin: 0.1, patience: 3 };
 
 fn job(world: &World, workers: usize) -> Result<()> {
-    let store: Arc<dyn Store> = Arc::new(world.clone());
-    let config = JobConfig {
-        workers,
-        until_end: true,
-        new_topic_partitions: 2,
-        checkpoints: Some(Checkpoints { store, every: Duration::from_millis(4) }),
-        simulator: Some(world.simulator.clone()),
-        ..JobConfig::new("learning")
-    };
-    let ran = run(config, Arc::new(world.clone()), |flow| {
+    let ran = run(world.config(workers, "learning"), Arc::new(world.clone()), |flow| {
         let readings = flow.events::<Reading>("readings");
         let sensors = readings.agents::<Sensor>("sensors", |reading| reading.sensor);
         let scored: Events<'_, Judged> = sensors.emitted();
@@ -197,13 +184,6 @@ fn publish(world: &World, random: &Simulator) {
             input.push(serde_json::to_vec(&Reading { number, sensor, value }).unwrap().into());
         }
     }
-}
-
-fn new_world(seed: u64, inputs: usize) -> World {
-    let world = World::new(seed, None);
-    world.kept().inputs = vec![Vec::new(); inputs];
-    world.kept().released = vec![0; inputs];
-    world
 }
 
 /// The champion after these outcomes, and how often there was another one, by the rules' words.
@@ -353,7 +333,7 @@ fn models_say_the_same_on_any_number_of_workers() {
     let mut crowns = 0;
     for workers in [1, 3] {
         let random = Simulator::new(5);
-        let mut world = new_world(workers as u64, 2);
+        let mut world = World::new(workers as u64, None).with_inputs(2);
         for _ in 0..4 {
             publish(&world, &random);
         }
@@ -370,7 +350,7 @@ fn models_say_the_same_through_crashes() {
     let mut crashed = 0;
     for seed in 0..8 {
         let random = Simulator::new(seed ^ 0xA5A5);
-        let mut world = new_world(seed, 1 + random.below(3) as usize);
+        let mut world = World::new(seed, None).with_inputs(1 + random.below(3) as usize);
         let mut number = 0;
         let mut next = |world: &mut World| {
             number += 1;
@@ -379,12 +359,7 @@ fn models_say_the_same_through_crashes() {
         for _ in 0..1 + random.below(5) {
             publish(&world, &random);
             let run = next(&mut world);
-            let (crashing, at) = (run.clone(), 1 + random.below(2_500));
-            run.simulator.at_each_step(move |step| {
-                if step == at {
-                    crashing.crash();
-                }
-            });
+            run.crash_at(1 + random.below(2_500));
             if let Err(error) = job(&run, 1 + random.below(3) as usize) {
                 assert!(matches!(error.kind(), Kind::Io | Kind::Unavailable), "{seed}: {error}");
                 crashed += 1;

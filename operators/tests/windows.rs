@@ -4,14 +4,17 @@ mod streams;
 
 use std::collections::BTreeMap;
 
-use nekton_engine::Time;
-use nekton_operators::{Count, EventTime, Retain, Retention, Sessions, Sum, Window, Windowed, Windows};
+use nekton_engine::{Flow, Time};
+use nekton_operators::{
+    Count, EventTime, Retain, Retention, Sessions, Sum, Timed, Window, Windowed, Windows,
+};
 use proptest::prelude::*;
 use streams::{END, LAST, Out, Sent, Settings, cases, feed, job, marks, settings, stream, watermark_at};
 
 type Reading = (u8, i64);
 type Stream = Vec<Sent<Reading>>;
 type Totals = ((u8, Window), (isize, i64));
+type Totalled<'s> = Windowed<'s, u8, (Reading, Time), (isize, i64)>;
 
 fn readings() -> impl Strategy<Value = Stream> {
     stream((0..3_u8, -5..20_i64), 40)
@@ -26,11 +29,7 @@ struct Outs {
 }
 
 impl Outs {
-    fn of<'s>(
-        &self,
-        flow: &mut nekton_engine::Flow<'s>,
-        windowed: &Windowed<'s, u8, (Reading, Time), (isize, i64)>,
-    ) {
+    fn of<'s>(&self, flow: &mut Flow<'s>, windowed: &Totalled<'s>) {
         self.results.changes(flow, &windowed.results);
         self.closed.events(&windowed.closed);
         self.late.events(&windowed.late);
@@ -155,45 +154,51 @@ fn gaps() -> impl Strategy<Value = Gaps> {
     (1..15_u64, 0..30_u64, prop::option::of(0..30_u64)).prop_map(|(gap, late, keep)| Gaps { gap, late, keep })
 }
 
+fn pair(((key, value), _): &(Reading, Time)) -> (u8, i64) {
+    (*key, *value)
+}
+
+/// Checks what `windowed` makes of the readings against what is expected, given the watermarks, at every time.
+fn right_at_every_time(
+    sent: &Stream,
+    of: Settings,
+    batch: usize,
+    expected: impl Fn(&[(Time, Time)], Time) -> Expected,
+    windowed: impl for<'s> Fn(Timed<'s, (Reading, Time)>) -> Totalled<'s> + Clone + Send + Sync + 'static,
+) {
+    let marks = watermarks(sent, of);
+    for workers in 1..=3 {
+        let outs = Outs::default();
+        let (into, stream, windowed) = (outs.clone(), sent.clone(), windowed.clone());
+        job(workers, move |flow| {
+            let events = feed(flow, "readings", &stream, batch).event_time(|(_, at)| *at, of.watermark());
+            into.of(flow, &windowed(events));
+        });
+        for time in 0..=END {
+            check(&outs, time, expected(&marks, time), &format!("on {workers} workers"));
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(cases(30))]
 
     #[test]
     fn fixed_windows_are_right_at_every_time(sent in readings(), of in settings(), fixed in fixed(), batch in 1..6_usize) {
-        let marks = watermarks(&sent, of);
-        for workers in 1..=3 {
-            let outs = Outs::default();
-            let (into, stream) = (outs.clone(), sent.clone());
-            job(workers, move |flow| {
-                let events = feed(flow, "readings", &stream, batch).event_time(|(_, at)| *at, of.watermark());
-                let windows = Windows::hopping(fixed.size, fixed.every).late(fixed.late);
-                let windows = fixed.keep.map_or(windows, |keep| windows.keep(keep));
-                let pair = |((key, value), _): &(Reading, Time)| (*key, *value);
-                into.of(flow, &events.windows("windows", windows, pair, (Count, Sum)));
-            });
-            for time in 0..=END {
-                check(&outs, time, fixed.expected(&sent, &marks, time), &format!("on {workers} workers"));
-            }
-        }
+        right_at_every_time(&sent, of, batch, |marks, time| fixed.expected(&sent, marks, time), move |events| {
+            let windows = Windows::hopping(fixed.size, fixed.every).late(fixed.late);
+            let windows = fixed.keep.map_or(windows, |keep| windows.keep(keep));
+            events.windows("windows", windows, pair, (Count, Sum))
+        });
     }
 
     #[test]
     fn sessions_are_right_at_every_time(sent in readings(), of in settings(), gaps in gaps(), batch in 1..6_usize) {
-        let marks = watermarks(&sent, of);
-        for workers in 1..=3 {
-            let outs = Outs::default();
-            let (into, stream) = (outs.clone(), sent.clone());
-            job(workers, move |flow| {
-                let events = feed(flow, "readings", &stream, batch).event_time(|(_, at)| *at, of.watermark());
-                let sessions = Sessions::gap(gaps.gap).late(gaps.late);
-                let sessions = gaps.keep.map_or(sessions, |keep| sessions.keep(keep));
-                let pair = |((key, value), _): &(Reading, Time)| (*key, *value);
-                into.of(flow, &events.sessions("sessions", sessions, pair, (Count, Sum)));
-            });
-            for time in 0..=END {
-                check(&outs, time, gaps.expected(&sent, &marks, time), &format!("on {workers} workers"));
-            }
-        }
+        right_at_every_time(&sent, of, batch, |marks, time| gaps.expected(&sent, marks, time), move |events| {
+            let sessions = Sessions::gap(gaps.gap).late(gaps.late);
+            let sessions = gaps.keep.map_or(sessions, |keep| sessions.keep(keep));
+            events.sessions("sessions", sessions, pair, (Count, Sum))
+        });
     }
 
     #[test]

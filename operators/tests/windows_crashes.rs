@@ -7,10 +7,8 @@ mod world;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
 
-use nekton_engine::connect::Store;
-use nekton_engine::{Checkpoints, JobConfig, Kind, Result, Simulator, Summary, changes, run};
+use nekton_engine::{Kind, Result, Simulator, Summary, changes, run};
 use nekton_operators::{Bounds, Count, Deduplicate, EventTime, Sessions, Sum, Watermark, Window, Windows};
 use serde_json::{Value, json};
 use world::{MARK, World};
@@ -21,16 +19,7 @@ const SIZE: u64 = 20;
 const GAP: u64 = 4;
 
 fn job(world: &World, workers: usize) -> Result<Summary> {
-    let store: Arc<dyn Store> = Arc::new(world.clone());
-    let config = JobConfig {
-        workers,
-        until_end: true,
-        new_topic_partitions: 2,
-        checkpoints: Some(Checkpoints { store, every: Duration::from_millis(4) }),
-        simulator: Some(world.simulator.clone()),
-        ..JobConfig::new("simulated")
-    };
-    run(config, Arc::new(world.clone()), |flow| {
+    run(world.config(workers, "simulated"), Arc::new(world.clone()), |flow| {
         let readings = flow.events::<Reading>("readings");
         let once = readings.deduplicate("once", 1_000_000, |(_, number, _)| number / 2 * 2);
         // No event is too late: what there is to be said at the end does not depend on when each came.
@@ -165,12 +154,7 @@ fn whatever_crashes_each_event_counts_once() {
     let mut were_late = 0;
     for seed in 0..10 {
         let random = Simulator::new(seed ^ 0x5A5A);
-        let mut world = World::new(seed, None);
-        {
-            let mut kept = world.kept();
-            kept.inputs = vec![Vec::new(); 2];
-            kept.released = vec![0; 2];
-        }
+        let mut world = World::new(seed, None).with_inputs(2);
         let mut number = 0;
         for crash in 0..6 {
             {
@@ -186,14 +170,7 @@ fn whatever_crashes_each_event_counts_once() {
                 }
             }
             let this = world.next_run(seed * 100 + crash, 0);
-            let crashing = this.clone();
-            let at = 1 + random.below(3_000);
-            this.simulator.at_each_step(move |step| {
-                if step == at {
-                    crashing.crash();
-                }
-                assert!(step < 2_000_000, "the run hangs");
-            });
+            this.crash_at(1 + random.below(3_000));
             if let Err(error) = job(&this, 1 + random.below(3) as usize) {
                 assert!(matches!(error.kind(), Kind::Io | Kind::Unavailable), "seed {seed}: {error}");
             }

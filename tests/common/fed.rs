@@ -8,10 +8,21 @@ use serde_json::Value;
 
 use super::broker::{broker, fresh};
 use super::sums::{Random, Reading, readings};
-use super::topics::{PATIENCE, Reading as Topic, Writer, message};
+use super::topics::{Reading as Topic, Writer, message};
 
 /// The policy of a namespace that deletes nothing.
 pub const KEEPS_ALL: (&str, &str) = ("retention", "{\"retentionTimeInMinutes\":-1,\"retentionSizeInMB\":-1}");
+
+/// Makes a namespace of these policies that no other test has: `tenant/namespace`, and its URL.
+pub fn fresh_namespace(name: &str, policies: &[(&str, &str)]) -> (String, String) {
+    let name = fresh(name);
+    let namespace = format!("public/{name}");
+    broker().admin("PUT", &format!("namespaces/{namespace}"), "");
+    for (policy, value) in policies {
+        broker().admin("POST", &format!("namespaces/{namespace}/{policy}"), value);
+    }
+    (namespace, broker().base().replace("/default", &format!("/{name}")))
+}
 
 pub struct Fed {
     /// `tenant/namespace`.
@@ -26,13 +37,7 @@ pub struct Fed {
 impl Fed {
     /// A namespace of these policies, and its topic `readings` with a few readings.
     pub fn new(name: &str, policies: &[(&str, &str)], random: &mut Random) -> Self {
-        let name = fresh(name);
-        let namespace = format!("public/{name}");
-        broker().admin("PUT", &format!("namespaces/{namespace}"), "");
-        for (policy, value) in policies {
-            broker().admin("POST", &format!("namespaces/{namespace}/{policy}"), value);
-        }
-        let topics = broker().base().replace("/default", &format!("/{name}"));
+        let (namespace, topics) = fresh_namespace(name, policies);
         let pulsar =
             Pulsar::new(PulsarSettings { until_end: true, ..broker().settings("publisher") }).unwrap();
         let input = format!("{topics}/readings");
@@ -99,14 +104,5 @@ impl Fed {
     /// Has the broker delete now what it would delete at some time.
     pub fn trim(&self, topic: &str) {
         broker().admin("POST", &format!("persistent/{}/{topic}/trim", self.namespace), "");
-    }
-}
-
-/// Waits until something is so.
-pub fn eventually(what: &str, mut is: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !is() {
-        assert!(Instant::now() < deadline, "{what}");
-        std::thread::sleep(Duration::from_millis(20));
     }
 }

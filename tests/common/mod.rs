@@ -4,6 +4,8 @@
 pub mod broker;
 pub mod example;
 pub mod fed;
+pub mod files;
+pub mod job;
 pub mod processes;
 pub mod s3;
 pub mod sums;

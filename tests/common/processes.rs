@@ -1,17 +1,12 @@
-//! A job of several processes on this machine.
+//! The job of `sums` in several processes on this machine.
 
 use std::net::TcpListener;
-use std::path::Path;
-use std::process::{Child, ExitStatus};
+use std::process::Stdio;
 use std::sync::atomic::{AtomicU16, Ordering};
-use std::time::{Duration, Instant};
 
-use serde_json::Value;
-
-use super::sums::{Random, Reading, append, check, lines, start};
-
-/// How long anything may take.
-pub const PATIENCE: Duration = Duration::from_secs(120);
+use super::files::Files;
+use super::job::Job;
+use super::sums::command;
 
 /// So many addresses on which nobody listens: below those that the system gives to outgoing connections.
 pub fn free_hosts(count: usize) -> Vec<String> {
@@ -27,95 +22,39 @@ pub fn free_hosts(count: usize) -> Vec<String> {
     hosts
 }
 
-/// A job's processes, which end with the test.
-pub struct Job(pub Vec<Child>);
-
-impl Drop for Job {
-    fn drop(&mut self) {
-        for process in &mut self.0 {
-            let _ = process.kill();
-            let _ = process.wait();
-        }
-    }
+/// Starts the job in so many processes.
+pub fn start(flags: &str, processes: usize) -> Job {
+    spawn(flags, processes, Stdio::inherit)
 }
 
-impl Job {
-    pub fn start(flags: &str, processes: usize) -> Self {
-        let hosts = free_hosts(processes).join(",");
-        let start =
-            |process| start(&format!("{flags} --processes {processes} --hosts {hosts} --process {process}"));
-        Job((0..processes).map(start).collect())
-    }
-
-    pub fn running(&mut self) -> bool {
-        self.0.iter_mut().all(|process| process.try_wait().unwrap().is_none())
-    }
-
-    /// How each process ended.
-    pub fn wait(mut self) -> Vec<ExitStatus> {
-        self.0.iter_mut().map(ended).collect()
-    }
+/// The same; what they say is kept.
+pub fn start_heard(flags: &str, processes: usize) -> Job {
+    spawn(flags, processes, Stdio::piped)
 }
 
-/// How a process ends by itself.
-pub fn ended(process: &mut Child) -> ExitStatus {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        if let Some(status) = process.try_wait().unwrap() {
-            return status;
-        }
-        assert!(Instant::now() < deadline, "process {} does not end", process.id());
-        std::thread::sleep(Duration::from_millis(5));
-    }
+fn spawn(flags: &str, processes: usize, stderr: fn() -> Stdio) -> Job {
+    let hosts = free_hosts(processes).join(",");
+    let start = |process| {
+        let of = match processes {
+            1 => String::new(),
+            _ => format!(" --processes {processes} --hosts {hosts} --process {process}"),
+        };
+        command(&format!("{flags}{of}")).stderr(stderr()).spawn().unwrap()
+    };
+    Job((0..processes).map(start).collect())
 }
 
-/// How much there is of all outputs.
-pub fn size(topics: &Path) -> u64 {
-    let partitions = ["echo", "sums", "by-depot"].into_iter().flat_map(|topic| [(topic, 0), (topic, 1)]);
-    let size = |(topic, partition)| std::fs::metadata(topics.join(topic).join(format!("{partition}.jsonl")));
-    partitions.filter_map(|of| size(of).ok()).map(|file| file.len()).sum()
+/// Of a job with checkpoints and outputs of two partitions.
+pub fn flags(files: &Files, workers: u64) -> String {
+    files.flags(&format!("--checkpoint-every 60ms --partitions 2 --workers {workers}"))
 }
 
 /// Lets the job run to its end, and checks what it has written.
-pub fn finish(folder: &Path, written: &[Vec<Reading>; 2]) {
-    let topics = folder.join("topics");
-    for status in Job::start(&format!("{} --until-end", flags(folder, 2)), 2).wait() {
-        assert!(status.success());
-    }
-    check(|topic| messages(&topics.join(topic)), written);
+pub fn finish(files: &Files) {
+    start(&format!("{} --until-end", flags(files, 2)), 2).ends(&[0]);
+    files.check();
     // And once more, in one process: there is nothing left to do.
-    let before = size(&topics);
-    assert!(start(&format!("{} --until-end", flags(folder, 1))).wait().unwrap().success());
-    assert_eq!(size(&topics), before);
-}
-
-/// The messages of a topic's two partitions: each must be in order by itself; together, in the order of their times.
-pub fn messages(topic: &Path) -> Vec<Value> {
-    let time = |line: &Value| line["time"].as_u64().unwrap_or(0);
-    let mut all = Vec::new();
-    for partition in 0..2 {
-        let lines = lines(&topic.join(format!("{partition}.jsonl")));
-        assert!(lines.is_sorted_by_key(time), "times never go back: {}", topic.display());
-        all.extend(lines);
-    }
-    all.sort_by_key(time);
-    all
-}
-
-pub fn flags(folder: &Path, workers: u64) -> String {
-    format!(
-        "--topics file:{0}/topics --checkpoints file:{0}/checkpoints --checkpoint-every 60ms --partitions 2 \
-         --workers {workers}",
-        folder.display()
-    )
-}
-
-/// Appends readings for so many milliseconds.
-pub fn write_for(milliseconds: u64, input: &Path, random: &mut Random, written: &mut [Vec<Reading>; 2]) {
-    let until = Instant::now() + Duration::from_millis(milliseconds);
-    while Instant::now() < until {
-        let partition = random.below(2);
-        append(input, partition, random, &mut written[partition as usize]);
-        std::thread::sleep(Duration::from_millis(random.below(8)));
-    }
+    let before = files.size();
+    start(&format!("{} --until-end", flags(files, 1)), 1).ends(&[0]);
+    assert_eq!(files.size(), before);
 }

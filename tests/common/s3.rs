@@ -2,19 +2,21 @@
 
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use nekton::connect::Store;
 use nekton_connectors::object::open_store;
+
+use super::job::{Job, eventually};
 
 const KEY: &str = "nekton";
 const SECRET: &str = "plankton-and-nekton";
 
 pub struct S3 {
     endpoint: String,
-    server: Child,
+    /// Ends with the test.
+    _server: Job,
     folder: tempfile::TempDir,
 }
 
@@ -43,20 +45,18 @@ impl S3 {
         }
         let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
         let address = format!("127.0.0.1:{port}");
-        let mut server = Command::new(program)
+        let mut command = Command::new(program);
+        command
             .args(["--port", &address, "--access", KEY, "--secret", SECRET, "--quiet", "posix", "--sidecar"])
             .args([folder.path().join("metadata"), folder.path().join("buckets")])
             .stdout(Stdio::null())
-            .stderr(Stdio::inherit())
-            .spawn()
-            .unwrap();
-        let deadline = Instant::now() + Duration::from_secs(60);
-        while TcpStream::connect(&address).is_err() {
-            assert!(server.try_wait().unwrap().is_none(), "the S3 server has ended");
-            assert!(Instant::now() < deadline, "the S3 server does not answer");
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        Some(S3 { endpoint: format!("http://{address}"), server, folder })
+            .stderr(Stdio::inherit());
+        let mut server = Job::of(&mut command);
+        eventually("an answer of the S3 server", || {
+            server.still_runs();
+            TcpStream::connect(&address).is_ok()
+        });
+        Some(S3 { endpoint: format!("http://{address}"), _server: server, folder })
     }
 
     /// What a program finds in its environment.
@@ -76,12 +76,5 @@ impl S3 {
     /// The bucket, as a folder.
     pub fn bucket(&self) -> PathBuf {
         self.folder.path().join("buckets/bucket")
-    }
-}
-
-impl Drop for S3 {
-    fn drop(&mut self) {
-        let _ = self.server.kill();
-        let _ = self.server.wait();
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs::OpenOptions;
 use std::io::Write;
 use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -83,11 +83,7 @@ pub fn program() {
     }
 }
 
-pub fn start(flags: &str) -> Child {
-    command(flags).spawn().unwrap()
-}
-
-/// The command that [`start`] starts.
+/// The command that starts the job with these flags.
 pub fn command(flags: &str) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["--exact", "program", "--ignored", "--nocapture"]);

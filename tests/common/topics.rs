@@ -11,8 +11,7 @@ use nekton::connect::{
 };
 use nekton_connectors::pulsar::Pulsar;
 
-/// How long anything may take.
-pub const PATIENCE: Duration = Duration::from_secs(120);
+use super::job::PATIENCE;
 
 /// A waker, and what it wakes.
 pub fn waker() -> (Waker, Receiver<()>) {

@@ -33,10 +33,9 @@ fn segment(folder: &Path, number: u64) -> PathBuf {
 
 impl FileLog {
     pub(super) fn open(folder: &Path, waker: Waker) -> Result<Self> {
-        let failed = |error: &std::io::Error| Error::io(format!("the log in {}", folder.display()), error);
-        std::fs::create_dir_all(folder).map_err(|error| failed(&error))?;
+        std::fs::create_dir_all(folder).map_err(failed(folder))?;
         let lock = OpenOptions::new().create(true).truncate(false).write(true).open(folder.join("lock"));
-        let lock = lock.map_err(|error| failed(&error))?;
+        let lock = lock.map_err(failed(folder))?;
         lock.try_lock().map_err(|error| match error {
             TryLockError::WouldBlock => Error::new(
                 Kind::Conflict,
@@ -45,28 +44,32 @@ impl FileLog {
                     folder.display()
                 ),
             ),
-            TryLockError::Error(error) => failed(&error),
+            TryLockError::Error(error) => failed(folder)(error),
         })?;
-        let numbers = numbers(folder).map_err(|error| failed(&error))?;
+        let numbers = numbers(folder)?;
         let next = numbers.last().map_or(0, |last| last + 1);
-        let current = new_segment(folder, next).map_err(|error| failed(&error))?;
+        let current = new_segment(folder, next)?;
         let segments = numbers.into_iter().chain([next]).map(|number| (number, 0)).collect();
         let (folder, _lock) = (folder.to_owned(), lock);
         Ok(FileLog { folder, _lock, segments, current, size: 0, appended: 0, obsolete: 0, waker })
     }
-
-    fn failed(&self, error: &std::io::Error) -> Error {
-        Error::io(format!("the log in {}", self.folder.display()), error)
-    }
 }
 
-fn new_segment(folder: &Path, number: u64) -> std::io::Result<File> {
-    OpenOptions::new().create_new(true).append(true).open(segment(folder, number))
+/// The error of what failed on a log's file or folder.
+fn failed(path: &Path) -> impl Fn(std::io::Error) -> Error {
+    move |error| Error::io(format!("the log in {}", path.display()), &error)
+}
+
+fn new_segment(folder: &Path, number: u64) -> Result<File> {
+    let path = segment(folder, number);
+    OpenOptions::new().create_new(true).append(true).open(&path).map_err(failed(&path))
 }
 
 /// The whole records of a segment.
-fn cut(content: Vec<u8>, path: &Path, records: &mut Vec<Bytes>) {
-    let mut content = Bytes::from(content);
+fn read_segment(folder: &Path, number: u64) -> Result<Vec<Bytes>> {
+    let path = segment(folder, number);
+    let mut content = Bytes::from(std::fs::read(&path).map_err(failed(&path))?);
+    let mut records = Vec::new();
     // A record that is torn was not durable, and nothing follows it in its segment.
     while content.len() >= 8 {
         let head = content.split_to(8);
@@ -78,13 +81,14 @@ fn cut(content: Vec<u8>, path: &Path, records: &mut Vec<Bytes>) {
         }
         records.push(content.split_to(size));
     }
+    Ok(records)
 }
 
 /// The numbers of a log's segments, in order.
-fn numbers(folder: &Path) -> std::io::Result<Vec<u64>> {
+fn numbers(folder: &Path) -> Result<Vec<u64>> {
     let mut numbers = Vec::new();
-    for entry in std::fs::read_dir(folder)? {
-        let name = entry?.file_name();
+    for entry in std::fs::read_dir(folder).map_err(failed(folder))? {
+        let name = entry.map_err(failed(folder))?.file_name();
         numbers.extend(name.to_string_lossy().strip_suffix(".log").and_then(|n| n.parse::<u64>().ok()));
     }
     numbers.sort_unstable();
@@ -93,15 +97,13 @@ fn numbers(folder: &Path) -> std::io::Result<Vec<u64>> {
 
 /// What a log holds that another program may be writing.
 pub(super) fn read(folder: &Path) -> Result<Vec<Bytes>> {
-    let failed = |error: &std::io::Error| Error::io(format!("the log in {}", folder.display()), error);
     let mut records = Vec::new();
-    for number in numbers(folder).map_err(|error| failed(&error))? {
-        let path = segment(folder, number);
-        match std::fs::read(&path) {
-            Ok(content) => cut(content, &path, &mut records),
+    for number in numbers(folder)? {
+        match read_segment(folder, number) {
+            Ok(of_segment) => records.extend(of_segment),
             // Nothing in it was needed any more.
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-            Err(error) => return Err(failed(&error)),
+            Err(error) if error.kind() == Kind::Missing => {}
+            Err(error) => return Err(error),
         }
     }
     Ok(records)
@@ -111,12 +113,9 @@ impl Log for FileLog {
     fn read(&mut self) -> Result<Vec<Bytes>> {
         let mut records = Vec::new();
         for (number, count) in &mut self.segments {
-            let path = segment(&self.folder, *number);
-            let content = std::fs::read(&path)
-                .map_err(|error| Error::io(format!("reading the log {}", path.display()), &error))?;
-            let before = records.len();
-            cut(content, &path, &mut records);
-            *count += (records.len() - before) as u64;
+            let of_segment = read_segment(&self.folder, *number)?;
+            *count += of_segment.len() as u64;
+            records.extend(of_segment);
         }
         Ok(records)
     }
@@ -124,7 +123,7 @@ impl Log for FileLog {
     fn append(&mut self, record: Bytes) -> Result<()> {
         if self.size > SEGMENT {
             let next = self.segments.back().map_or(0, |(number, _)| number + 1);
-            self.current = new_segment(&self.folder, next).map_err(|error| self.failed(&error))?;
+            self.current = new_segment(&self.folder, next)?;
             self.segments.push_back((next, 0));
             self.size = 0;
         }
@@ -132,7 +131,7 @@ impl Log for FileLog {
         bytes.extend_from_slice(&(record.len() as u32).to_le_bytes());
         bytes.extend_from_slice(&(fixed_hash(&record[..]) as u32).to_le_bytes());
         bytes.extend_from_slice(&record);
-        self.current.write_all(&bytes).map_err(|error| self.failed(&error))?;
+        self.current.write_all(&bytes).map_err(failed(&self.folder))?;
         self.size += bytes.len() as u64;
         self.appended += 1;
         if let Some((_, count)) = self.segments.back_mut() {
@@ -154,7 +153,7 @@ impl Log for FileLog {
         {
             self.obsolete -= records;
             self.segments.pop_front();
-            std::fs::remove_file(segment(&self.folder, number)).map_err(|error| self.failed(&error))?;
+            std::fs::remove_file(segment(&self.folder, number)).map_err(failed(&self.folder))?;
         }
         Ok(())
     }

@@ -10,12 +10,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use nekton_engine::{Kind, Result};
-use pulsar::message::proto::{self, command_ack::AckType, command_subscribe as subscribe};
+use pulsar::message::proto::{self, command_subscribe as subscribe};
 use tokio::sync::oneshot;
 
 use super::client::{Backoff, Client, Purpose};
-use super::connection::{Connection, Heard, Outbox, command};
+use super::connection::Heard;
 use super::progress::EntryId;
+use super::subscription::Subscription;
 
 /// How often the subscription is moved, if there is something new.
 const EVERY: Duration = Duration::from_secs(1);
@@ -60,22 +61,6 @@ pub(super) struct Anchor {
     over: oneshot::Receiver<()>,
 }
 
-/// A subscription that the broker has granted.
-pub(super) struct Granted {
-    connection: Arc<Connection>,
-    id: u64,
-    heard: Outbox,
-}
-
-impl Drop for Granted {
-    fn drop(&mut self) {
-        self.connection.forget(self.id);
-        let request_id = self.connection.next_id();
-        let close = proto::CommandCloseConsumer { consumer_id: self.id, request_id };
-        self.connection.tell(&command!(CloseConsumer, close_consumer: close));
-    }
-}
-
 impl Anchor {
     /// The anchor of a job in a topic or partition. No job's name has a colon before `last`, so that no job
     /// reads with this subscription.
@@ -87,30 +72,22 @@ impl Anchor {
     }
 
     /// Subscribes; from here on, what is behind the last acknowledgement stays.
-    pub(super) async fn open(&self) -> Result<Granted> {
+    pub(super) async fn open(&self) -> Result<Subscription> {
         // Not where messages come in: answers would wait behind them.
         let connection = self.client.broker_of(&self.topic, Purpose::Writing).await?;
-        let id = connection.next_id();
-        let request_id = connection.next_id();
-        let request = command!(Subscribe, subscribe: proto::CommandSubscribe {
+        let request = proto::CommandSubscribe {
             topic: self.topic.clone(),
             subscription: self.subscription.clone(),
             sub_type: subscribe::SubType::Failover as i32,
-            consumer_id: id,
-            request_id,
             durable: Some(true),
             initial_position: Some(subscribe::InitialPosition::Earliest as i32),
-            force_topic_creation: Some(false),
             ..Default::default()
-        });
-        let granted = Granted { heard: connection.hear_consumer(id), connection, id };
-        let what = format!("keeping the last entry of {}", self.topic);
-        granted.connection.ask(request_id, &request, &what).await?;
-        Ok(granted)
+        };
+        Subscription::open(connection, request, &format!("keeping the last entry of {}", self.topic)).await
     }
 
     /// Keeps the subscription, and moves it on, until the producer is gone.
-    pub(super) async fn run(mut self, granted: Granted) {
+    pub(super) async fn run(mut self, granted: Subscription) {
         let mut granted = Some(granted);
         let mut backoff = Backoff::default();
         loop {
@@ -143,7 +120,7 @@ impl Anchor {
     }
 
     /// Whether it is over; otherwise the subscription is lost.
-    async fn hold(&mut self, mut granted: Granted) -> bool {
+    async fn hold(&mut self, mut granted: Subscription) -> bool {
         // The broker may have forgotten what was acknowledged before.
         let mut acknowledged = None;
         let mut ticks = tokio::time::interval(EVERY);
@@ -157,35 +134,20 @@ impl Anchor {
                 _ = ticks.tick() => self.acknowledge(&granted, &mut acknowledged),
                 _ = &mut self.over => {
                     self.acknowledge(&granted, &mut acknowledged);
-                    let request_id = granted.connection.next_id();
-                    let close = proto::CommandCloseConsumer { consumer_id: granted.id, request_id };
-                    let closing = command!(CloseConsumer, close_consumer: close);
-                    let asked = granted.connection.ask(request_id, &closing, "closing a consumer");
-                    // Then it has heard the acknowledgement as well.
-                    let _ = tokio::time::timeout(Duration::from_secs(2), asked).await;
+                    // Then the broker has heard the acknowledgement as well.
+                    granted.leave().await;
                     return true;
                 }
             }
         }
     }
 
-    fn acknowledge(&self, granted: &Granted, acknowledged: &mut Option<EntryId>) {
+    fn acknowledge(&self, granted: &Subscription, acknowledged: &mut Option<EntryId>) {
         let place = self.place.get();
-        if place <= *acknowledged {
-            return;
+        if place > *acknowledged {
+            *acknowledged = place;
+            place.into_iter().for_each(|id| granted.acknowledge(id, None));
         }
-        *acknowledged = place;
-        let Some(id) = place else { return };
-        granted.connection.tell(&command!(Ack, ack: proto::CommandAck {
-            consumer_id: granted.id,
-            ack_type: AckType::Cumulative as i32,
-            message_id: vec![proto::MessageIdData {
-                ledger_id: id.ledger,
-                entry_id: id.entry as u64,
-                ..Default::default()
-            }],
-            ..Default::default()
-        }));
     }
 }
 

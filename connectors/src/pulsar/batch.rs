@@ -9,6 +9,8 @@ use pulsar::message::proto::{CompressionType, KeyValue, MessageMetadata, SingleM
 
 /// The most messages of an entry; a record costs memory even if it is empty.
 const MOST_MESSAGES: u32 = 200_000;
+/// An entry may have so many bytes when it is unpacked, or twice those of the longest record.
+const MOST_UNPACKED: usize = 32 << 20;
 
 /// How entries are compressed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -136,8 +138,44 @@ fn single(mut bytes: Bytes) -> Result<Single, String> {
     Ok(single)
 }
 
+/// What an entry holds for who reads it.
+pub(super) enum Content {
+    Records(Vec<RawRecord>),
+    /// Nothing: it marks this time as closed.
+    Mark(u64),
+}
+
+impl Content {
+    /// What cannot be read is one record, with the reason.
+    pub(super) fn unreadable(position: Position, payload: &Bytes, reason: String) -> Self {
+        Content::Records(vec![defective(position, beginning(payload), reason)])
+    }
+}
+
+/// What is in an entry, whose records may have `most` bytes each; `at` is the position of the first.
+pub(super) fn content(at: Position, metadata: &MessageMetadata, payload: Bytes, most: usize) -> Content {
+    if !metadata.encryption_keys.is_empty() {
+        let reason = "it is encrypted, which is not supported".to_owned();
+        return Content::unreadable(at, &payload, reason);
+    }
+    if metadata.num_chunks_from_msg() > 1 {
+        let reason = "it is a chunk of a larger message, which is not supported".to_owned();
+        return Content::unreadable(at, &payload, reason);
+    }
+    if let Some(time) = marked(metadata) {
+        return Content::Mark(time);
+    }
+    let mut all = Vec::new();
+    records((at.ledger, at.entry), metadata, payload, (2 * most).max(MOST_UNPACKED), &mut all);
+    for record in all.iter_mut().filter(|record| record.payload.len() > most) {
+        record.defect = Some(format!("a record of {} bytes, more than {most}", record.payload.len()));
+        record.payload = beginning(&record.payload);
+    }
+    Content::Records(all)
+}
+
 /// Cuts an entry into its records. What is wrong with it as a whole makes one record with a defect.
-pub(super) fn records(
+fn records(
     at: (u64, u64),
     metadata: &MessageMetadata,
     payload: Bytes,
@@ -199,12 +237,12 @@ pub(super) fn records(
 }
 
 /// The beginning of what is too long, or cannot be read: a copy, which does not keep the rest in memory.
-pub(super) fn beginning(payload: &Bytes) -> Bytes {
+fn beginning(payload: &Bytes) -> Bytes {
     Bytes::copy_from_slice(&payload[..payload.len().min(1 << 10)])
 }
 
 /// A record for what cannot be read.
-pub(super) fn defective(position: Position, payload: Bytes, reason: String) -> RawRecord {
+fn defective(position: Position, payload: Bytes, reason: String) -> RawRecord {
     RawRecord {
         position,
         key: None,

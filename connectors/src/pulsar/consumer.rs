@@ -1,199 +1,52 @@
 //! The task that reads one partition: keeps a subscription on the broker that serves it, asks for as much
 //! as there is room for, and hands over records.
 
-use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use nekton_engine::connect::{Position, RawRecord, Start, Waker};
-use nekton_engine::{Error, Kind, Result, Time};
-use pulsar::message::proto::{self, command_ack::AckType, command_subscribe as subscribe};
-use tokio::sync::Notify;
+use nekton_engine::connect::{Position, RawRecord, Start};
+use nekton_engine::{Error, Kind, Result};
 
 use super::admin::Admin;
-use super::batch;
+use super::batch::{self, Content};
 use super::client::{Backoff, Client, Purpose};
-use super::connection::{Connection, Heard, Outbox, command};
+use super::connection::Heard;
 use super::frame::{self, Frame};
 use super::progress::{EntryId, Progress, Seen};
+use super::queue::{Queue, size};
+use super::subscription::{self, Subscription};
 use super::topic::TopicUrl;
 use super::{PulsarSettings, partition_name};
 
 /// How long another holder of the subscription may be one of our own connections that broke.
 const HALF_OPEN: Duration = Duration::from_secs(20);
-/// What a record costs in memory beside its bytes.
-const RECORD: usize = 128;
 /// More than this waiting to be taken in, and the broker is asked nothing.
 const WAITING: usize = 1 << 20;
-/// An entry may have so many bytes when it is unpacked, or twice those of the longest record.
-const MOST_UNPACKED: usize = 32 << 20;
 /// The most permits that are given at once.
 const MOST_PERMITS: usize = 100_000;
 
-/// Records on their way from the task to the reader's owner. Bounded by `room` bytes, more or less an entry.
-pub(super) struct Queue {
-    state: Mutex<State>,
-    /// Tells the task that there is room, something is released, or it is over.
-    changed: Notify,
-    waker: Waker,
-    room: usize,
-}
-
-#[derive(Default)]
-struct State {
-    records: VecDeque<RawRecord>,
-    /// Progress marks among the records; each takes the room of a record.
-    marks: VecDeque<(Position, Time)>,
-    bytes: usize,
-    released: Option<Position>,
-    lag: Option<u64>,
-    error: Option<Error>,
-    end: bool,
-    /// How often it was said that the end is to be looked for anew.
-    asks: u64,
-    closed: bool,
-}
-
-fn next_number() -> u64 {
-    static NEXT: AtomicU64 = AtomicU64::new(0);
-    NEXT.fetch_add(1, Ordering::Relaxed)
-}
-
-fn size(record: &RawRecord) -> usize {
-    record.payload.len() + record.key.as_ref().map_or(0, bytes::Bytes::len) + RECORD
-}
-
-impl Queue {
-    pub(super) fn new(room: usize, waker: Waker) -> Self {
-        Queue { state: Mutex::default(), changed: Notify::new(), waker, room }
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Moves waiting records of about `budget` bytes, and the marks among them; whether there are more, and whether
-    /// this is the end.
-    pub(super) fn take(
-        &self,
-        budget: usize,
-        out: &mut Vec<RawRecord>,
-        marks: &mut Vec<(Position, Time)>,
-    ) -> Result<(bool, bool)> {
-        let mut state = self.state();
-        let before = state.bytes;
-        let mut taken = 0;
-        while taken < budget {
-            let Some(record) = state.records.pop_front() else { break };
-            taken += size(&record);
-            out.push(record);
-        }
-        let next = state.records.front().map(|record| record.position);
-        let due = state.marks.iter().take_while(|mark| next.is_none_or(|next| mark.0 < next)).count();
-        taken += due * RECORD;
-        marks.extend(state.marks.drain(..due));
-        state.bytes -= taken;
-        if before > self.room / 2 && state.bytes <= self.room / 2 {
-            self.changed.notify_one();
-        }
-        if state.records.is_empty()
-            && let Some(error) = &state.error
-        {
-            return Err(error.clone());
-        }
-        Ok((!state.records.is_empty(), state.end))
-    }
-
-    pub(super) fn release(&self, position: Position) {
-        self.state().released = Some(position);
-    }
-
-    pub(super) fn lag(&self) -> Option<u64> {
-        let state = self.state();
-        state.lag.map(|lag| lag + state.records.len() as u64)
-    }
-
-    /// What was the end may not be any more.
-    pub(super) fn recheck(&self) {
-        let mut state = self.state();
-        state.end = false;
-        state.asks += 1;
-    }
-
-    pub(super) fn close(&self) {
-        self.state().closed = true;
-        self.changed.notify_one();
-    }
-
-    fn add(&self, records: &mut Vec<RawRecord>) {
-        if records.is_empty() {
-            return;
-        }
-        let mut state = self.state();
-        state.end = false;
-        state.bytes += records.iter().map(size).sum::<usize>();
-        state.records.extend(records.drain(..));
-        drop(state);
-        (self.waker)();
-    }
-
-    fn mark(&self, position: Position, time: Time) {
-        let mut state = self.state();
-        state.end = false;
-        state.bytes += RECORD;
-        state.marks.push_back((position, time));
-        drop(state);
-        (self.waker)();
-    }
-
-    fn fail(&self, error: Error) {
-        self.state().error = Some(error);
-        (self.waker)();
-    }
-}
-
 /// One partition's consumer.
 pub(super) struct Consumer {
-    pub(super) client: Arc<Client>,
-    pub(super) settings: PulsarSettings,
-    pub(super) url: TopicUrl,
+    client: Arc<Client>,
+    settings: PulsarSettings,
+    url: TopicUrl,
     /// `None` for a plain topic.
-    pub(super) partition: Option<u32>,
-    pub(super) start: Start,
-    pub(super) queue: Arc<Queue>,
-    pub(super) progress: Progress,
+    partition: Option<u32>,
+    start: Start,
+    queue: Arc<Queue>,
+    progress: Progress,
     /// An entry whose checksum was wrong once.
     suspect: Option<EntryId>,
     /// Where an exclusive subscription begins is settled.
     placed: bool,
     /// Whether the subscription was there before this task.
     existed: Option<bool>,
-    /// Tells the subscriptions apart that leave nothing behind.
-    number: u64,
+    /// Permits that are out, minus the records that have come.
+    permits: i64,
     /// Bytes of a record, a running mean; 0 until something came.
     mean: usize,
     /// Records of an entry, a running mean.
     batch: f64,
-}
-
-/// A subscription that the broker has granted.
-struct Granted {
-    connection: Arc<Connection>,
-    id: u64,
-    heard: Outbox,
-    /// Permits that are out, minus the records that have come.
-    permits: i64,
-}
-
-impl Drop for Granted {
-    fn drop(&mut self) {
-        self.connection.forget(self.id);
-        // Others may use the connection: were the consumer left open on it, we would turn ourselves away.
-        let request_id = self.connection.next_id();
-        let close = proto::CommandCloseConsumer { consumer_id: self.id, request_id };
-        self.connection.tell(&command!(CloseConsumer, close_consumer: close));
-    }
 }
 
 enum Over {
@@ -227,7 +80,7 @@ impl Consumer {
             suspect: None,
             placed: false,
             existed: None,
-            number: next_number(),
+            permits: 0,
             mean: 0,
             batch: 1.0,
         }
@@ -276,7 +129,7 @@ impl Consumer {
                 },
             }
             backoff.pause().await;
-            if self.queue.state().closed {
+            if self.queue.is_closed() {
                 return;
             }
         }
@@ -284,8 +137,9 @@ impl Consumer {
 
     async fn session(&mut self) -> Result<Over> {
         // What was the end before may not be any more.
-        self.queue.state().end = false;
+        self.queue.not_ended();
         let mut granted = self.subscribe().await?;
+        self.permits = 0;
         let mut records = Vec::new();
         let every = if self.settings.until_end { Duration::from_millis(50) } else { Duration::from_secs(1) };
         let mut ticks = tokio::time::interval(every);
@@ -295,7 +149,7 @@ impl Consumer {
         let mut behind_before = false;
         let queue = self.queue.clone();
         loop {
-            let has_room = self.flow(&mut granted);
+            let has_room = self.flow(&granted);
             tokio::select! {
                 heard = granted.heard.next(), if has_room => {
                     let mut next = Some(heard);
@@ -310,7 +164,7 @@ impl Consumer {
                             return Ok(Over::Again("the topic has moved"));
                         }
                         let before = records.len();
-                        let over = self.frame(frame, &mut granted, &mut records).await;
+                        let over = self.frame(frame, &granted, &mut records).await;
                         if !matches!(over, Ok(None)) {
                             self.queue.add(&mut records);
                         }
@@ -327,17 +181,17 @@ impl Consumer {
                     behind_before = false;
                     self.queue.add(&mut records);
                 }
-                () = queue.changed.notified() => {
-                    if queue.state().closed {
+                () = queue.changed() => {
+                    if queue.is_closed() {
                         self.acknowledge(&granted);
-                        self.close(&granted).await;
+                        granted.leave().await;
                         return Ok(Over::Closed);
                     }
                 }
                 _ = ticks.tick() => {
                     self.acknowledge(&granted);
                     let quiet = heard_at.elapsed();
-                    let ended = self.queue.state().end;
+                    let ended = self.queue.has_ended();
                     let asked = asked_at.elapsed();
                     let might_end = self.settings.until_end && has_room && quiet >= every;
                     let look = (might_end && (!ended || asked > Duration::from_secs(1)))
@@ -351,7 +205,7 @@ impl Consumer {
                         heard_at = Instant::now();
                         continue;
                     }
-                    let asks = self.queue.state().asks;
+                    let asks = self.queue.asks();
                     let behind = self.look(&granted).await?;
                     if !has_room {
                         // Nothing can come: that is no silence.
@@ -359,19 +213,14 @@ impl Consumer {
                         continue;
                     }
                     if !behind && self.settings.until_end && quiet >= every {
-                        let mut state = self.queue.state();
-                        if state.asks == asks {
-                            state.end = true;
-                            drop(state);
-                            (self.queue.waker)();
-                        }
+                        self.queue.end(asks);
                     }
                     if !behind || quiet < self.settings.silence {
                         behind_before = false;
                     } else if behind_before {
                         let seconds = quiet.as_secs();
                         tracing::warn!(topic = self.topic(), seconds, "silent although there is more: subscribing again");
-                        self.close(&granted).await;
+                        granted.leave().await;
                         return Ok(Over::Again("it was silent"));
                     } else {
                         behind_before = true;
@@ -381,11 +230,7 @@ impl Consumer {
         }
     }
 
-    fn subscription(&self) -> String {
-        format!("nekton-{}", self.settings.job)
-    }
-
-    async fn subscribe(&mut self) -> Result<Granted> {
+    async fn subscribe(&mut self) -> Result<Subscription> {
         if self.existed.is_none() && self.settings.durable && matches!(self.start, Start::PublishedAt(_)) {
             let (url, settings, partition) = (self.url.clone(), self.settings.clone(), self.partition);
             let asked = tokio::task::spawn_blocking(move || {
@@ -393,28 +238,18 @@ impl Consumer {
             });
             let known = asked.await.map_err(|error| Error::new(Kind::Internal, error.to_string()))??;
             // A job that has begun goes on where it was.
-            let existed = known.contains(&self.subscription());
+            let existed = known.contains(&subscription::name(&self.settings.job));
             (self.existed, self.placed) = (Some(existed), existed);
         }
         let mut granted = self.ask_for_subscription().await?;
         if let Start::PublishedAt(time) = self.start
             && !self.placed
         {
-            let request_id = granted.connection.next_id();
-            let seek = command!(Seek, seek: proto::CommandSeek {
-                consumer_id: granted.id,
-                request_id,
-                message_id: None,
-                message_publish_time: Some(time),
-            });
-            granted
-                .connection
-                .ask(request_id, &seek, &format!("going to a time in {}", self.topic()))
-                .await?;
+            granted.seek(&self.topic(), time).await?;
             // That has closed it.
             granted = self.ask_for_subscription().await?;
         }
-        if let Some(stands) = self.last(&granted).await?.1 {
+        if let Some(stands) = granted.last(&self.topic()).await?.1 {
             if let (Start::After(after), false) = (self.start, self.placed) {
                 let after = EntryId { ledger: after.ledger, entry: after.entry as i64 };
                 // Before the first entry of a later ledger, where all before was acknowledged, is no harm.
@@ -428,7 +263,7 @@ impl Consumer {
                 && stands < acked
             {
                 // The broker has not kept the last acknowledgements, or has not got them.
-                self.send_ack(&granted, acked);
+                granted.acknowledge(acked, self.partition);
             }
         }
         self.placed = true;
@@ -436,64 +271,26 @@ impl Consumer {
         Ok(granted)
     }
 
-    async fn ask_for_subscription(&self) -> Result<Granted> {
+    async fn ask_for_subscription(&self) -> Result<Subscription> {
         let topic = self.topic();
         let connection = self.client.broker_of(&topic, Purpose::Reading).await?;
-        let id = connection.next_id();
-        let request_id = connection.next_id();
-        let start_message_id = (!self.settings.durable).then(|| {
-            let at = |ledger_id, entry_id| proto::MessageIdData { ledger_id, entry_id, ..Default::default() };
-            match (self.progress.received(), self.start) {
-                (Some(id), _) => at(id.ledger, id.entry as u64),
-                (None, Start::Latest) => at(i64::MAX as u64, i64::MAX as u64),
-                (None, Start::After(position)) => at(position.ledger, position.entry),
-                (None, _) => at(u64::MAX, u64::MAX),
-            }
-        });
-        let position = match self.start {
-            Start::Latest => subscribe::InitialPosition::Latest,
-            _ => subscribe::InitialPosition::Earliest,
-        };
-        let name = if self.settings.durable {
-            self.subscription()
-        } else {
-            format!("{}-{}-{}", self.subscription(), super::now(), self.number)
-        };
-        let request = command!(Subscribe, subscribe: proto::CommandSubscribe {
-            topic: topic.clone(),
-            subscription: name,
-            sub_type: subscribe::SubType::Exclusive as i32,
-            consumer_id: id,
-            request_id,
-            durable: Some(self.settings.durable),
-            start_message_id,
-            initial_position: Some(position as i32),
-            force_topic_creation: Some(false),
-            ..Default::default()
-        });
-        let granted = Granted { heard: connection.hear_consumer(id), connection, id, permits: 0 };
-        granted.connection.ask(request_id, &request, &format!("reading {topic}")).await?;
-        Ok(granted)
+        let received = self.progress.received();
+        let request = subscription::request(&topic, &self.settings, self.start, received);
+        Subscription::open(connection, request, &format!("reading {topic}")).await
     }
 
     /// Tells the broker how many more messages there is room for. Whether there is room at all.
-    fn flow(&self, granted: &mut Granted) -> bool {
-        let held = self.queue.state().bytes;
-        if held > self.queue.room {
-            return false;
-        }
+    fn flow(&mut self, granted: &Subscription) -> bool {
+        let Some(free) = self.queue.free() else { return false };
         // Until the size of a record is known, few are asked for.
         let target = match self.mean {
-            0 => (self.queue.room / self.settings.max_record_bytes.max(1)).clamp(1, 100),
-            mean => ((self.queue.room - held) / mean).clamp(1, MOST_PERMITS),
+            0 => (self.queue.room() / self.settings.max_record_bytes.max(1)).clamp(1, 100),
+            mean => (free / mean).clamp(1, MOST_PERMITS),
         };
-        if granted.permits <= target as i64 / 2 {
-            let permits = target as i64 - granted.permits;
-            granted.permits += permits;
-            granted.connection.tell(&command!(Flow, flow: proto::CommandFlow {
-                consumer_id: granted.id,
-                message_permits: u32::try_from(permits).unwrap_or(u32::MAX),
-            }));
+        if self.permits <= target as i64 / 2 {
+            let permits = target as i64 - self.permits;
+            self.permits += permits;
+            granted.permit(u32::try_from(permits).unwrap_or(u32::MAX));
         }
         true
     }
@@ -502,21 +299,20 @@ impl Consumer {
     async fn frame(
         &mut self,
         frame: Frame,
-        granted: &mut Granted,
+        granted: &Subscription,
         out: &mut Vec<RawRecord>,
     ) -> Result<Option<Over>> {
         let Some(message) = frame.command.message else { return Ok(None) };
         let Some(id) = EntryId::of(&message.message_id) else { return Ok(None) };
-        let at = (id.ledger, id.entry as u64);
         let content = frame::message(frame.rest.clone());
         let count =
             content.as_ref().map_or(1, |(metadata, _)| metadata.num_messages_in_batch.unwrap_or(1).max(1));
-        granted.permits -= i64::from(count);
+        self.permits -= i64::from(count);
         match self.progress.see(id) {
             Seen::Again => return Ok(None),
             Seen::Next => {}
             Seen::Behind(last) => {
-                let (_, stands) = self.last(granted).await?;
+                let (_, stands) = granted.last(&self.topic()).await?;
                 if let Some(stands) = stands
                     && self.progress.lost(stands)
                 {
@@ -524,43 +320,28 @@ impl Consumer {
                 }
             }
         }
-        let mut records = Vec::new();
-        let defect = match content {
+        let position = Position { ledger: id.ledger, entry: id.entry as u64, index: 0 };
+        let content = match content {
             Err(reason) if self.suspect != Some(id) => {
                 // It may have been damaged on its way.
                 tracing::warn!(topic = self.topic(), entry = %id, reason, "an unreadable entry: asking for it again");
                 self.suspect = Some(id);
                 return Ok(Some(Over::Again("an entry was unreadable")));
             }
-            Err(reason) => Some((reason, frame.rest)),
-            Ok((metadata, payload)) if !metadata.encryption_keys.is_empty() => {
-                Some(("it is encrypted, which is not supported".to_owned(), payload))
-            }
-            Ok((metadata, payload)) if metadata.num_chunks_from_msg() > 1 => {
-                Some(("it is a chunk of a larger message, which is not supported".to_owned(), payload))
-            }
-            Ok((metadata, _)) if batch::marked(&metadata).is_some() => {
-                // Whoever sees the mark has all before it.
-                self.queue.add(out);
-                let position = Position { ledger: at.0, entry: at.1, index: 0 };
-                batch::marked(&metadata).into_iter().for_each(|time| self.queue.mark(position, time));
-                None
-            }
+            Err(reason) => Content::unreadable(position, &frame.rest, reason),
             Ok((metadata, payload)) => {
-                let most = self.settings.max_record_bytes;
-                batch::records(at, &metadata, payload, (2 * most).max(MOST_UNPACKED), &mut records);
-                for record in records.iter_mut().filter(|record| record.payload.len() > most) {
-                    record.defect =
-                        Some(format!("a record of {} bytes, more than {most}", record.payload.len()));
-                    record.payload = batch::beginning(&record.payload);
-                }
-                None
+                batch::content(position, &metadata, payload, self.settings.max_record_bytes)
             }
         };
-        if let Some((reason, payload)) = defect {
-            let position = Position { ledger: at.0, entry: at.1, index: 0 };
-            records.push(batch::defective(position, batch::beginning(&payload), reason));
-        }
+        let mut records = match content {
+            Content::Records(records) => records,
+            Content::Mark(time) => {
+                // Whoever sees the mark has all before it.
+                self.queue.add(out);
+                self.queue.mark(position, time);
+                Vec::new()
+            }
+        };
         if !records.is_empty() {
             let mean = records.iter().map(size).sum::<usize>() / records.len();
             // Growth is believed at once, as it is what could take too much memory.
@@ -572,28 +353,9 @@ impl Consumer {
         Ok(None)
     }
 
-    /// The last entry of the partition, and where the subscription stands.
-    async fn last(&self, granted: &Granted) -> Result<(Option<EntryId>, Option<EntryId>)> {
-        let request_id = granted.connection.next_id();
-        let request = command!(GetLastMessageId, get_last_message_id: proto::CommandGetLastMessageId {
-            consumer_id: granted.id,
-            request_id,
-        });
-        let what = format!("asking for the end of {}", self.topic());
-        let answer = granted.connection.ask(request_id, &request, &what).await;
-        // While a topic moves, the broker that served it does not know the consumer any more.
-        let answer = answer.map_err(|error| match error.kind() {
-            Kind::Missing => Error::new(Kind::Unavailable, error.to_string()),
-            _ => error,
-        })?;
-        let answer = answer.get_last_message_id_response.unwrap_or_default();
-        let stands = answer.consumer_mark_delete_position.as_ref().and_then(EntryId::of);
-        Ok((EntryId::of(&answer.last_message_id), stands))
-    }
-
     /// Whether there is more than what was received. Notes the lag, and that nothing was lost.
-    async fn look(&self, granted: &Granted) -> Result<bool> {
-        let (last, stands) = self.last(granted).await?;
+    async fn look(&self, granted: &Subscription) -> Result<bool> {
+        let (last, stands) = granted.last(&self.topic()).await?;
         if let (Some(stands), Some(received)) = (stands, self.progress.received())
             && self.progress.lost(stands)
         {
@@ -609,20 +371,13 @@ impl Consumer {
         if let Some(lag @ 1..) = lag {
             tracing::info!(topic = self.topic(), lag, "behind the end of the partition, in records");
         }
-        self.queue.state().lag = lag;
+        self.queue.note_lag(lag);
         Ok(behind)
     }
 
     /// About how many records have not come yet.
-    async fn backlog(&self, granted: &Granted) -> Result<Option<u64>> {
-        let request_id = granted.connection.next_id();
-        let request = command!(ConsumerStats, consumer_stats: proto::CommandConsumerStats {
-            consumer_id: granted.id,
-            request_id,
-        });
-        let what = format!("asking for the backlog of {}", self.topic());
-        let answer = granted.connection.ask(request_id, &request, &what).await?;
-        let entries = answer.consumer_stats_response.and_then(|stats| stats.msg_backlog);
+    async fn backlog(&self, granted: &Subscription) -> Result<Option<u64>> {
+        let entries = granted.backlog(&self.topic()).await?;
         // The broker counts entries, and those that have come but are not acknowledged as well.
         let entries = entries.map(|entries| entries.saturating_sub(self.progress.unacked() as u64));
         Ok(entries.map(|entries| (entries as f64 * self.batch) as u64))
@@ -635,40 +390,17 @@ impl Consumer {
                 "{} has lost messages: entries behind {last} and up to {stands} were deleted before they were read (retention, expiry, \
                  a backlog quota, or somebody moved the subscription {})",
                 self.topic(),
-                self.subscription()
+                subscription::name(&self.settings.job)
             ),
         )
     }
 
-    fn acknowledge(&mut self, granted: &Granted) {
-        let released = self.queue.state().released.take();
+    fn acknowledge(&mut self, granted: &Subscription) {
+        let released = self.queue.released();
         if let Some(id) = released.and_then(|position| self.progress.release(position))
             && self.settings.durable
         {
-            self.send_ack(granted, id);
+            granted.acknowledge(id, self.partition);
         }
-    }
-
-    fn send_ack(&self, granted: &Granted, id: EntryId) {
-        granted.connection.tell(&command!(Ack, ack: proto::CommandAck {
-            consumer_id: granted.id,
-            ack_type: AckType::Cumulative as i32,
-            message_id: vec![proto::MessageIdData {
-                ledger_id: id.ledger,
-                entry_id: id.entry as u64,
-                partition: self.partition.map(|partition| partition as i32),
-                ..Default::default()
-            }],
-            ..Default::default()
-        }));
-    }
-
-    /// Closes the consumer, and waits until the broker has heard that, and all before.
-    async fn close(&self, granted: &Granted) {
-        let request_id = granted.connection.next_id();
-        let close = proto::CommandCloseConsumer { consumer_id: granted.id, request_id };
-        let closing = command!(CloseConsumer, close_consumer: close);
-        let asked = granted.connection.ask(request_id, &closing, "closing a consumer");
-        let _ = tokio::time::timeout(Duration::from_secs(2), asked).await;
     }
 }

@@ -10,8 +10,9 @@ use tokio::sync::mpsc;
 
 use super::anchor::Last;
 use super::client::{Backoff, Client, Purpose};
-use super::connection::{Connection, Heard, command, refusal};
+use super::connection::{Heard, command, refusal};
 use super::frame;
+use super::granted::Granted;
 use super::progress::EntryId;
 use super::window::Window;
 
@@ -83,48 +84,33 @@ pub(super) struct Producer {
 }
 
 /// A producer that the broker has granted.
-pub(super) struct Granted {
-    connection: Arc<Connection>,
-    id: u64,
-    heard: mpsc::UnboundedReceiver<Heard>,
-}
-
-impl Drop for Granted {
-    fn drop(&mut self) {
-        self.connection.forget(self.id);
-        // Others may use the connection: were the producer left open on it, we would turn ourselves away.
-        let request_id = self.connection.next_id();
-        let close = proto::CommandCloseProducer { producer_id: self.id, request_id };
-        self.connection.tell(&command!(CloseProducer, close_producer: close));
-    }
-}
+pub(super) type Opened = Granted<mpsc::UnboundedReceiver<Heard>>;
 
 impl Producer {
     /// Asks for the producer. The first time, a producer of an earlier run is fenced off; later on, only
     /// what is still ours is taken back.
-    pub(super) async fn open(&mut self) -> Result<Granted> {
+    pub(super) async fn open(&mut self) -> Result<Opened> {
         let connection = self.client.broker_of(&self.topic, Purpose::Writing).await?;
-        let id = connection.next_id();
-        let request_id = connection.next_id();
         let mode = match (&self.name, self.epoch) {
             (None, _) => ProducerAccessMode::Shared,
             (_, None) => ProducerAccessMode::ExclusiveWithFencing,
             (_, Some(_)) => ProducerAccessMode::Exclusive,
         };
-        let request = command!(Producer, producer: proto::CommandProducer {
-            topic: self.topic.clone(),
-            producer_id: id,
-            request_id,
-            producer_name: self.name.clone().or_else(|| self.given.clone()),
-            user_provided_producer_name: Some(self.name.is_some()),
-            schema: self.schema.clone(),
-            producer_access_mode: Some(mode as i32),
-            topic_epoch: self.epoch,
-            ..Default::default()
-        });
-        let granted = Granted { heard: connection.hear_producer(id), connection, id };
-        let answer =
-            granted.connection.ask(request_id, &request, &format!("writing to {}", self.topic)).await;
+        let granted = Granted::producer(connection);
+        let request = |request_id| {
+            command!(Producer, producer: proto::CommandProducer {
+                topic: self.topic.clone(),
+                producer_id: granted.id,
+                request_id,
+                producer_name: self.name.clone().or_else(|| self.given.clone()),
+                user_provided_producer_name: Some(self.name.is_some()),
+                schema: self.schema.clone(),
+                producer_access_mode: Some(mode as i32),
+                topic_epoch: self.epoch,
+                ..Default::default()
+            })
+        };
+        let answer = granted.ask(&format!("writing to {}", self.topic), request).await;
         let success = answer?.producer_success.unwrap_or_default();
         if self.name.is_some() {
             self.epoch = success.topic_epoch.or(self.epoch);
@@ -140,7 +126,7 @@ impl Producer {
     }
 
     /// Writes what comes until no more can come and all is out.
-    pub(super) async fn run(mut self, mut granted: Granted, mut batches: mpsc::UnboundedReceiver<Given>) {
+    pub(super) async fn run(mut self, mut granted: Opened, mut batches: mpsc::UnboundedReceiver<Given>) {
         let mut backoff = Backoff::default();
         let mut written = None;
         loop {
@@ -163,7 +149,7 @@ impl Producer {
         }
     }
 
-    async fn reopen(&mut self) -> Result<Granted> {
+    async fn reopen(&mut self) -> Result<Opened> {
         let mut backoff = Backoff::default();
         let mut held_since: Option<Instant> = None;
         loop {
@@ -191,7 +177,7 @@ impl Producer {
 
     async fn write(
         &mut self,
-        granted: &mut Granted,
+        granted: &mut Opened,
         batches: &mut mpsc::UnboundedReceiver<Given>,
     ) -> Result<Over> {
         let mut more = true;
@@ -207,12 +193,8 @@ impl Producer {
                 granted.connection.send(frame::encode_message(&send, &entry.metadata, &entry.payload));
             }
             if !more && self.window.is_empty() {
-                let request_id = granted.connection.next_id();
-                let close = proto::CommandCloseProducer { producer_id: granted.id, request_id };
                 // All is out; whether the broker hears this changes nothing.
-                let closing = command!(CloseProducer, close_producer: close);
-                let asked = granted.connection.ask(request_id, &closing, "closing a producer");
-                let _ = tokio::time::timeout(Duration::from_secs(2), asked).await;
+                granted.leave().await;
                 return Ok(Over::Done);
             }
             tokio::select! {
@@ -241,11 +223,7 @@ impl Producer {
                             // A fenced producer is told so when it asks again.
                             _ => {
                                 tracing::info!(topic = self.topic, %error, "the broker has not stored a message");
-                                let request_id = granted.connection.next_id();
-                                let close =
-                                    proto::CommandCloseProducer { producer_id: granted.id, request_id };
-                                let closing = command!(CloseProducer, close_producer: close);
-                                let _ = granted.connection.ask(request_id, &closing, "closing a producer").await;
+                                granted.close().await;
                                 return Ok(Over::Again("the broker has not stored a message"));
                             }
                         }

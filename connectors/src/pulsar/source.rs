@@ -11,7 +11,8 @@ use nekton_engine::{Error, Kind, Result, Time};
 
 use super::Shared;
 use super::client::Client;
-use super::consumer::{Consumer, Queue};
+use super::consumer::Consumer;
+use super::queue::Queue;
 use super::topic::TopicUrl;
 
 pub(super) struct PulsarSource {

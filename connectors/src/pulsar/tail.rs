@@ -2,14 +2,16 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use nekton_engine::{Error, Kind, Result, Time};
 use pulsar::message::proto::{self, command_subscribe as subscribe};
 
 use super::batch;
 use super::client::{Client, Purpose};
-use super::connection::{Heard, command};
+use super::connection::Heard;
 use super::frame;
 use super::progress::EntryId;
+use super::subscription::Subscription;
 
 /// How long the last entry may take to come.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -29,90 +31,53 @@ pub(super) async fn tail(client: &Client, topic: &str) -> Result<Option<Tail>> {
     let what = format!("reading the end of {topic}");
     let connection = client.broker_of(topic, Purpose::Reading).await?;
     let name = format!("nekton-tail-{}-{}", super::now(), connection.next_id());
-    let mut at =
-        proto::MessageIdData { ledger_id: i64::MAX as u64, entry_id: i64::MAX as u64, ..Default::default() };
-    let mut last = None;
-    loop {
-        let id = connection.next_id();
-        let mut heard = connection.hear_consumer(id);
-        let request_id = connection.next_id();
-        let request = command!(Subscribe, subscribe: proto::CommandSubscribe {
+    let from = |ledger_id: u64, entry_id: u64| {
+        let start = proto::MessageIdData { ledger_id, entry_id, ..Default::default() };
+        let request = proto::CommandSubscribe {
             topic: topic.to_owned(),
             subscription: name.clone(),
             sub_type: subscribe::SubType::Exclusive as i32,
-            consumer_id: id,
-            request_id,
             durable: Some(false),
-            start_message_id: Some(at.clone()),
-            force_topic_creation: Some(false),
+            start_message_id: Some(start),
             ..Default::default()
-        });
-        let close = |request_id| command!(CloseConsumer, close_consumer: proto::CommandCloseConsumer { consumer_id: id, request_id });
-        let asked = connection.ask(request_id, &request, &what).await;
-        let outcome = async {
-            asked?;
-            match last {
-                None => {
-                    let request_id = connection.next_id();
-                    let request = command!(GetLastMessageId, get_last_message_id: proto::CommandGetLastMessageId {
-                        consumer_id: id,
-                        request_id,
-                    });
-                    let answer = connection.ask(request_id, &request, &what).await?;
-                    let answer = answer.get_last_message_id_response.unwrap_or_default();
-                    last = EntryId::of(&answer.last_message_id);
-                    Ok(None)
-                }
-                Some(wanted) => {
-                    let flow = proto::CommandFlow { consumer_id: id, message_permits: 1 };
-                    connection.tell(&command!(Flow, flow: flow));
-                    loop {
-                        let heard = tokio::time::timeout(PATIENCE, heard.next()).await;
-                        let Ok(Heard::Frame(frame)) = heard else {
-                            return Err(Error::new(Kind::Unavailable, format!("{what}: the last entry did not come")));
-                        };
-                        let Some(message) = frame.command.message else { continue };
-                        if let Some(id) = EntryId::of(&message.message_id).filter(|id| *id >= wanted) {
-                            return Ok(Some((id, frame.rest)));
-                        }
-                    }
-                }
-            }
-        }
-        .await;
-        let closing = connection.next_id();
-        let _ = connection.ask(closing, &close(closing), &what).await;
-        connection.forget(id);
-        match (outcome?, last) {
-            (Some((at, entry)), _) => {
-                let (metadata, _) = frame::message(entry).map_err(|error| {
-                    Error::new(Kind::Unavailable, format!("{what}: unreadable ({error})"))
-                })?;
-                let highest_sequence_id = metadata.highest_sequence_id.unwrap_or(metadata.sequence_id);
-                if let Some(time) = batch::marked(&metadata) {
-                    return Ok(Some(Tail { time, count: u64::MAX, highest_sequence_id, at }));
-                }
-                let property = |key: &str| {
-                    metadata
-                        .properties
-                        .iter()
-                        .find(|p| p.key == key)
-                        .and_then(|p| p.value.parse::<u64>().ok())
-                };
-                let Some((time, index)) = property("nekton.time").zip(property("nekton.index")) else {
-                    return Ok(None);
-                };
-                let count = index + u64::try_from(metadata.num_messages_in_batch.unwrap_or(1)).unwrap_or(1);
-                return Ok(Some(Tail { time, count, highest_sequence_id, at }));
-            }
-            (None, None) => return Ok(None),
-            (None, Some(id)) => {
-                at = proto::MessageIdData {
-                    ledger_id: id.ledger,
-                    entry_id: id.entry as u64,
-                    ..Default::default()
-                };
-            }
+        };
+        Subscription::open(connection.clone(), request, &what)
+    };
+    let mut end = from(i64::MAX as u64, i64::MAX as u64).await?;
+    let last = end.last(topic).await;
+    end.close().await;
+    let Some(last) = last?.0 else { return Ok(None) };
+    let mut there = from(last.ledger, last.entry as u64).await?;
+    let entry = entry(&mut there, last, &what).await;
+    there.close().await;
+    let (at, entry) = entry?;
+    let (metadata, _) = frame::message(entry)
+        .map_err(|error| Error::new(Kind::Unavailable, format!("{what}: unreadable ({error})")))?;
+    let highest_sequence_id = metadata.highest_sequence_id.unwrap_or(metadata.sequence_id);
+    if let Some(time) = batch::marked(&metadata) {
+        return Ok(Some(Tail { time, count: u64::MAX, highest_sequence_id, at }));
+    }
+    let property = |key: &str| {
+        metadata.properties.iter().find(|p| p.key == key).and_then(|p| p.value.parse::<u64>().ok())
+    };
+    let Some((time, index)) = property("nekton.time").zip(property("nekton.index")) else {
+        return Ok(None);
+    };
+    let count = index + u64::try_from(metadata.num_messages_in_batch.unwrap_or(1)).unwrap_or(1);
+    Ok(Some(Tail { time, count, highest_sequence_id, at }))
+}
+
+/// The first entry that comes from `wanted` on.
+async fn entry(from: &mut Subscription, wanted: EntryId, what: &str) -> Result<(EntryId, Bytes)> {
+    from.permit(1);
+    loop {
+        let heard = tokio::time::timeout(PATIENCE, from.heard.next()).await;
+        let Ok(Heard::Frame(frame)) = heard else {
+            return Err(Error::new(Kind::Unavailable, format!("{what}: the last entry did not come")));
+        };
+        let Some(message) = frame.command.message else { continue };
+        if let Some(id) = EntryId::of(&message.message_id).filter(|id| *id >= wanted) {
+            return Ok((id, frame.rest));
         }
     }
 }

@@ -28,6 +28,7 @@ pub(crate) mod snapshot;
 pub(crate) use shape::Shape;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -36,7 +37,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::connect::{Log, PartitionId, Position, Store};
 use crate::error::{Error, Kind, Result};
-use crate::job::Delivery;
+use crate::job::{Delivery, JobConfig};
 use crate::machine::Io;
 use crate::time::Time;
 
@@ -214,6 +215,19 @@ pub(crate) struct Durable {
 }
 
 impl Durable {
+    /// For a process that has no log, and the receiver that is told when all that the store was asked for is done.
+    pub(crate) fn new(
+        config: &JobConfig,
+        checkpoints: Checkpoints,
+        plan: Plan,
+    ) -> Result<(Self, Receiver<()>)> {
+        let Checkpoints { store, every } = checkpoints;
+        let (io, done) = Io::new(&config.machine())?;
+        let (job, kept) = (config.name.clone(), config.checkpoints_kept);
+        let (log, log_waker) = (Mutex::default(), Arc::default());
+        Ok((Durable { job, store, every, plan, log, log_waker, io, kept }, done))
+    }
+
     /// Whether a run that came later has taken the job over.
     pub(crate) fn is_taken_over(&self) -> Result<bool> {
         Ok(numbers(&self.job, &*self.store)?.last().is_some_and(|&newest| newest > self.plan.number))

@@ -5,8 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use nekton_engine::connect::Store;
-use nekton_engine::{Agent, Checkpoints, Context, JobConfig, Result, Summary, Time, changes, keyed, run};
+use nekton_engine::{Agent, Context, JobConfig, Result, Summary, Time, changes, keyed, run};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -87,17 +86,9 @@ impl Agent for Sensor {
 
 /// One run of the job.
 pub fn job(world: &World, workers: usize) -> Result<Summary> {
-    let store: Arc<dyn Store> = Arc::new(world.clone());
     let marks = [None, Some(Duration::ZERO), Some(Duration::from_millis(3))];
-    let config = JobConfig {
-        progress_marks: marks[world.simulator.below(3) as usize],
-        workers,
-        until_end: true,
-        new_topic_partitions: 2,
-        checkpoints: Some(Checkpoints { store, every: Duration::from_millis(4) }),
-        simulator: Some(world.simulator.clone()),
-        ..JobConfig::new("simulated")
-    };
+    let progress_marks = marks[world.simulator.below(3) as usize];
+    let config = JobConfig { progress_marks, ..world.config(workers, "simulated") };
     run(config, Arc::new(world.clone()), |flow| {
         let readings = flow.events::<Reading>("readings");
         let sensors = readings.agents::<Sensor>("sensors", |reading| reading.sensor);

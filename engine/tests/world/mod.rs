@@ -1,6 +1,6 @@
 //! A simulated world: topics, a log and a store that outlive the jobs that use them, slow and faulty as a seed says.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -10,7 +10,10 @@ use nekton_engine::connect::{
     Log, Message, PartitionId, PartitionReader, PartitionWriter, Polled, Position, RawRecord, Sink,
     SinkSettings, Source, Start, Store, Topics, Waker, WriteBatch,
 };
-use nekton_engine::{Error, Kind, Result, Simulator, Time};
+use nekton_engine::{Checkpoints, Error, JobConfig, Kind, Result, Simulator, Time};
+
+/// The most steps that a run takes which nothing stops: beyond, it hangs.
+pub const HANGS: u64 = 2_000_000;
 
 /// What a world may do wrong, as a broken engine, broker or disk would: the oracle must notice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,6 +78,28 @@ impl World {
         }
     }
 
+    /// The same world with an input of so many partitions.
+    pub fn with_inputs(self, partitions: usize) -> Self {
+        let mut kept = self.kept();
+        kept.inputs = vec![Vec::new(); partitions];
+        kept.released = vec![0; partitions];
+        drop(kept);
+        self
+    }
+
+    /// A job in this world that runs to its end, with checkpoints.
+    pub fn config(&self, workers: usize, name: &str) -> JobConfig {
+        let store: Arc<dyn Store> = Arc::new(self.clone());
+        JobConfig {
+            workers,
+            until_end: true,
+            new_topic_partitions: 2,
+            checkpoints: Some(Checkpoints { store, every: Duration::from_millis(4) }),
+            simulator: Some(self.simulator.clone()),
+            ..JobConfig::new(name)
+        }
+    }
+
     /// The same world for the next run, which is alive, on a machine of its own whose clock goes on, `ahead`
     /// milliseconds off.
     pub fn next_run(&mut self, seed: u64, ahead: i64) -> World {
@@ -94,6 +119,17 @@ impl World {
     /// From now on nothing that this run does has any effect.
     pub fn crash(&self) {
         self.alive.store(false, Ordering::SeqCst);
+    }
+
+    /// Crashes at a step, unless the run ends before.
+    pub fn crash_at(&self, at: u64) {
+        let crashing = self.clone();
+        self.simulator.at_each_step(move |step| {
+            if step == at {
+                crashing.crash();
+            }
+            assert!(step < HANGS, "the run hangs");
+        });
     }
 
     fn alive(&self) -> Result<()> {
@@ -481,12 +517,9 @@ fn forgetting(manifest: &Bytes) -> Bytes {
 
 /// All of it, for comparing runs.
 pub fn print_of(kept: &Kept) -> u64 {
-    let mut all: HashMap<&str, Vec<&(Time, Bytes)>> = HashMap::new();
-    for (topic, partitions) in &kept.outputs {
-        all.insert(topic, partitions.iter().flat_map(|written| &written.messages).collect());
-    }
-    let mut topics: Vec<_> = all.into_iter().collect();
-    topics.sort_by_key(|(topic, _)| *topic);
+    let topics: Vec<_> = (kept.outputs.iter())
+        .map(|(topic, partitions)| (topic, partitions.iter().flat_map(|of| &of.messages).collect::<Vec<_>>()))
+        .collect();
     let objects: Vec<_> = kept.objects.iter().collect();
     nekton_engine::hash::fixed_hash(format!("{topics:?}{objects:?}{:?}", kept.log).as_bytes())
 }
