@@ -6,10 +6,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use nekton_engine::connect::RawRecord;
 use nekton_engine::{Events, Time};
-use nekton_operators::{Captured, Change, Lookup, Split, debezium};
+use nekton_operators::{Captured, Change, EventTime, Lookup, Split, debezium};
 use proptest::prelude::*;
 use serde_json::{Value, json};
-use streams::{END, LAST, Out, PARTITIONS, Sent, cases, feed, job, stream};
+use streams::{
+    END, LAST, Mark, Out, PARTITIONS, Sent, cases, feed, job, marks, settings, stream, watermark_at,
+};
 
 /// Keys of rows. Each has its partition.
 const KEYS: u8 = 4;
@@ -180,6 +182,41 @@ proptest! {
     }
 
     #[test]
+    fn what_is_deduplicated_has_come_as_far_as_what_it_was_made_of(
+        left in stream((0..3_u8, 0..6_i64), 25), right in stream((0..3_u8, 0..20_i64), 25),
+        of in [settings(), settings()], batch in 1..6_usize,
+    ) {
+        let seen: Vec<Mark> = marks(0, &left).into_iter().chain(marks(1, &right)).collect();
+        let ends: Vec<Time> = (0..=END).map(|time| watermark_at(&seen, &of, time)).collect();
+        let before = |time: Time| if time == 0 { 0 } else { ends[time as usize - 1] };
+        for workers in 1..=3 {
+            let out = Out::<((u8, i64), Option<i64>)>::default();
+            let (into, streams) = (out.clone(), (left.clone(), right.clone()));
+            job(workers, move |flow| {
+                let left = feed(flow, "left", &streams.0, batch).event_time(|(_, at)| *at, of[0].watermark());
+                let right = feed(flow, "right", &streams.1, batch).event_time(|(_, at)| *at, of[1].watermark());
+                let rows = right.map(|((key, value), _)| (key, Some(value)));
+                let once = left.map(|(event, _)| event).deduplicate("once", 1_000, |event| *event);
+                into.events(&once.as_of("enriched", &rows, |(key, _)| *key).enriched);
+            });
+            let mut known = BTreeSet::new();
+            let firsts: Vec<&Sent<(u8, i64)>> = left.iter().filter(|sent| known.insert(sent.event)).collect();
+            for time in 0..=END {
+                let due = |sent: &&&Sent<(u8, i64)>| {
+                    sent.time <= time && sent.at >= before(sent.time) && before(time) <= sent.at && sent.at < ends[time as usize]
+                };
+                let enriched = firsts.iter().filter(due).map(|sent| {
+                    let held = right.iter().filter(|row| row.event.0 == sent.event.0 && row.time <= time && row.at <= sent.at);
+                    (sent.event, held.max_by_key(|row| row.at).map(|row| row.event.1))
+                });
+                let mut enriched: Vec<_> = enriched.collect();
+                enriched.sort();
+                assert_eq!(out.at(time), enriched, "at {time} on {workers} workers");
+            }
+        }
+    }
+
+    #[test]
     fn what_is_split_is_all_there_in_order(sent in stream(0..20_i64, 40), batch in 1..6_usize, workers in 1..=3_usize) {
         let (even, odd) = (Out::<i64>::default(), Out::<String>::default());
         let (into, stream) = ((even.clone(), odd.clone()), sent.clone());
@@ -200,7 +237,6 @@ proptest! {
     }
 }
 
-/// Captured rows of a topic with a lot that is none.
 #[test]
 fn what_is_read_is_what_debezium_documents() {
     // "Data change events" of the PostgreSQL connector: an update, as it stands there, without the schema.

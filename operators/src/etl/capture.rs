@@ -10,7 +10,7 @@ use nekton_engine::{Agent, Context, Event, Events, Flow, Row, Time};
 use serde::{Deserialize, Serialize};
 
 use super::debezium::{Change, Stamp, debezium};
-use crate::windows::{EventTime, Timed, Watermark};
+use crate::windows::{Timed, Watermark};
 
 /// How many agents share the keys. Each hears of every `TRUNCATE`.
 const BUCKETS: u16 = 4_096;
@@ -95,6 +95,8 @@ pub struct Changed<K, V> {
 /// A table that is captured from a database.
 pub struct Captured<'s, K: Key, V: Event> {
     name: String,
+    /// When the changes were made, as they stand in the topic.
+    times: Events<'s, (Time, ())>,
     changed: Events<'s, Changed<K, V>>,
 }
 
@@ -102,6 +104,12 @@ impl<'s, K: Key, V: Event> Captured<'s, K, V> {
     /// A table from changes that were read with [`debezium`]. `name` is that of the roots that
     /// remember what is known of its rows.
     pub fn new(name: &str, changes: &Events<'s, Change<K, V>>) -> Self {
+        let times = changes.flat_map(|change| match change {
+            Change::Row { stamp, .. } | Change::Gone { stamp, .. } | Change::Truncated { stamp } => {
+                Some((stamp.at, ()))
+            }
+            Change::Tombstone { .. } | Change::Nothing => None,
+        });
         let heard = changes.flat_map(|change| {
             let buckets = match &change {
                 Change::Row { key, .. } | Change::Gone { key, .. } | Change::Tombstone { key } => {
@@ -114,7 +122,7 @@ impl<'s, K: Key, V: Event> Captured<'s, K, V> {
             buckets.map(move |bucket| (bucket, change.clone()))
         });
         let buckets = heard.agents::<Bucket<K, V>>(&format!("{name} captured"), |(bucket, _)| *bucket);
-        Captured { name: name.to_owned(), changed: buckets.emitted() }
+        Captured { name: name.to_owned(), times, changed: buckets.emitted() }
     }
 
     /// Its changes, each once, those of a row in order, as events.
@@ -151,8 +159,8 @@ impl<'s, K: Key, V: Event> Captured<'s, K, V> {
     /// assert_eq!(topics.lines("orders-with-city"), [r#"[5,"Bern"]"#, r#"[19,"Bern"]"#, r#"[20,"Basel"]"#]);
     /// ```
     pub fn rows(&self, watermark: Watermark) -> Timed<'s, Row<K, V>> {
-        let timed = self.changed.event_time(|changed| changed.from, watermark);
-        timed.map(|Changed { key, row, .. }| (key, row))
+        let events = self.changed.map(|Changed { key, row, from }| (from, (key, row)));
+        Timed { events, watermark, clock: Some(self.times.clone()) }
     }
 }
 

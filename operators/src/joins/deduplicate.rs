@@ -7,6 +7,7 @@ use nekton_engine::{Agent, Context, Event, Events, Time};
 use serde::{Deserialize, Serialize};
 
 use crate::etl::Split;
+use crate::windows::Timed;
 
 /// Deduplication.
 pub trait Deduplicate<'s, E: Event> {
@@ -82,6 +83,46 @@ impl<'s, E: Event> Deduplicate<'s, E> for Events<'s, E> {
     ) -> Deduplicated<'s, E> {
         let (again, first) = known::<K, E, true>(self, name, horizon, key).split(|(_, again)| *again);
         Deduplicated { first: first.map(|(event, _)| event), again: again.map(|(event, _)| event) }
+    }
+}
+
+impl<'s, E: Event> Timed<'s, E> {
+    /// As [`Deduplicate::deduplicate`], of events that say when they happened: they have come as far as these, whatever
+    /// goes.
+    pub fn deduplicate<K: Key>(
+        &self,
+        name: &str,
+        horizon: Time,
+        key: impl Fn(&E) -> K + 'static,
+    ) -> Timed<'s, E> {
+        self.became(self.events.deduplicate(name, horizon, move |(_, event)| key(event)))
+    }
+
+    /// As [`Deduplicate::first_and_again`], of events that say when they happened: the first of each key, and the others.
+    ///
+    /// ```
+    /// # mod setup { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/setup.rs")); } use setup::*;
+    /// # let topics = job(|flow| {
+    /// # let clicks = events(flow, "clicks", [(1, vec![(("ann", 1), 20), (("bob", 2), 50)]), (2, vec![(("ann", 1), 20), (("ann", 3), 130)])]);
+    /// // ((who, number), milliseconds): at 1, ann 1 at 20, bob 2 at 50; at 2, ann 1 at 20 again, ann 3 at 130
+    /// let clicks = clicks.event_time(|(_, at)| *at, Watermark::behind(30).step(1)).map(|(click, _)| click);
+    /// let (clicks, again) = clicks.first_and_again("once", 3_600_000, |(_, number)| *number);
+    /// let by_user = clicks.windows("by-user", Windows::tumbling(100), |(user, _)| (user.clone(), ()), Count);
+    /// flow.sink("final", &by_user.closed);
+    /// flow.sink("again", &again);
+    /// # });
+    /// # let mut closed = topics.lines("final"); closed.sort();
+    /// assert_eq!(closed[..2], [r#"[["ann",{"start":0,"end":100}],1]"#, r#"[["bob",{"start":0,"end":100}],1]"#]);
+    /// assert_eq!(topics.lines("again"), [r#"["ann",1]"#]);
+    /// ```
+    pub fn first_and_again<K: Key>(
+        &self,
+        name: &str,
+        horizon: Time,
+        key: impl Fn(&E) -> K + 'static,
+    ) -> (Timed<'s, E>, Events<'s, E>) {
+        let events = self.events.first_and_again(name, horizon, move |(_, event)| key(event));
+        (self.became(events.first), events.again.map(|(_, event)| event))
     }
 }
 
