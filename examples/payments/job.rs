@@ -11,6 +11,9 @@ use crate::events::{Account, Entry, Outcome, read};
 const HORIZON: Time = 3_600_000;
 /// Payments come at most so much later than others of their partition that were made after them.
 const DISORDER: Time = 30_000;
+/// How many partitions the topics have: what is first heard of one is not too late because others are read faster.
+pub const PARTITIONS: u32 = 4;
+pub const ACCOUNT_PARTITIONS: u32 = 2;
 /// From so many cents on, a payment may be part of a ring.
 const LARGE: u64 = 900_000;
 /// What the screen shows.
@@ -25,12 +28,12 @@ pub fn build(flow: &mut Flow<'_>, pseudonyms: &Pseudonyms) -> Shown {
     let records = flow.events_with("payments", move |record| Ok(read(record, &pseudonyms)));
     let (payments, unreadable) = records.try_map(|read| read);
     let watermark = Watermark::behind(DISORDER).step(1_000).idle_after(5_000);
-    let payments = payments.event_time(|payment| payment.at, watermark);
+    let payments = payments.event_time(|payment| payment.at, watermark.partitions(PARTITIONS));
     let (payments, again) = payments.first_and_again("once", HORIZON, |payment| payment.id.clone());
 
     // What the account that pays was when it paid.
     let accounts = flow.debezium_by::<u64, Account>("bank.public.accounts", &["id"]);
-    let rows = accounts.rows(watermark);
+    let rows = accounts.rows(watermark.partitions(ACCOUNT_PARTITIONS));
     let with_account = payments.as_of("with account", &rows, |payment| payment.from);
 
     // One entry for each record, whatever became of it.

@@ -18,7 +18,7 @@ use clap::Parser;
 use nekton::{Publisher, Result, Runner};
 
 use crate::generator::Bank;
-use crate::job::Shown;
+use crate::job::{ACCOUNT_PARTITIONS, PARTITIONS, Shown};
 
 /// Cleans, enriches and routes the payments of a bank that is made up, and finds rings of accounts
 #[derive(Parser)]
@@ -46,10 +46,10 @@ fn run(options: Options) -> Result<()> {
     let pseudonyms = nekton::pseudonyms("PAYMENTS_SECRET")?;
     if payments > 0 && runner.process().0 == 0 {
         let mut bank = Bank::new(seed, payments);
-        let mut publisher = Publisher::open(&runner, "bank.public.accounts", 2)?;
+        let mut publisher = Publisher::open(&runner, "bank.public.accounts", ACCOUNT_PARTITIONS)?;
         bank.accounts(|account, change| publisher.publish(&account, change))?;
         publisher.close()?;
-        let mut publisher = Publisher::open(&runner, "payments", 4)?;
+        let mut publisher = Publisher::open(&runner, "payments", PARTITIONS)?;
         bank.payments(|account, line| publisher.publish(&account, line))?;
         publisher.close()?;
     }
