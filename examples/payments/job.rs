@@ -22,18 +22,19 @@ pub struct Shown {
     pub rings: View<((Time, u64), Vec<u64>)>,
 }
 
-pub fn build(flow: &mut Flow<'_>, pseudonyms: &Pseudonyms) -> Shown {
+/// Builds the job. An account's table of which nothing was heard for `silence` milliseconds has nothing to say.
+pub fn build(flow: &mut Flow<'_>, pseudonyms: &Pseudonyms, silence: Time) -> Shown {
     // Masked before anything remembers it. It cannot fail, so no record goes to a dead-letter topic as it is.
     let pseudonyms = pseudonyms.clone();
     let records = flow.events_with("payments", move |record| Ok(read(record, &pseudonyms)));
     let (payments, unreadable) = records.try_map(|read| read);
-    let watermark = Watermark::behind(DISORDER).step(1_000).idle_after(5_000);
+    let watermark = Watermark::behind(DISORDER).step(1_000).idle_after(silence.max(60_000));
     let payments = payments.event_time(|payment| payment.at, watermark.partitions(PARTITIONS));
     let (payments, again) = payments.first_and_again("once", HORIZON, |payment| payment.id.clone());
 
     // What the account that pays was when it paid.
     let accounts = flow.debezium_by::<u64, Account>("bank.public.accounts", &["id"]);
-    let rows = accounts.rows(watermark.partitions(ACCOUNT_PARTITIONS));
+    let rows = accounts.rows(watermark.partitions(ACCOUNT_PARTITIONS).idle_after(silence));
     let with_account = payments.as_of("with account", &rows, |payment| payment.from);
 
     // One entry for each record, whatever became of it.

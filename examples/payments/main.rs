@@ -30,6 +30,9 @@ struct Options {
     /// The same number makes up the same payments
     #[arg(long, value_name = "N", default_value_t = 1, help_heading = "Payments")]
     seed: u64,
+    /// For so many seconds payments wait for changes of accounts that may be on their way
+    #[arg(long, value_name = "SECONDS", default_value_t = 10, help_heading = "Payments")]
+    silence: u64,
     #[command(flatten)]
     runner: Runner,
 }
@@ -42,7 +45,7 @@ fn main() {
 }
 
 fn run(options: Options) -> Result<()> {
-    let Options { payments, seed, runner } = options;
+    let Options { payments, seed, silence, runner } = options;
     let pseudonyms = nekton::pseudonyms("PAYMENTS_SECRET")?;
     if payments > 0 && runner.process().0 == 0 {
         let mut bank = Bank::new(seed, payments);
@@ -57,7 +60,7 @@ fn run(options: Options) -> Result<()> {
     let built = shown.clone();
     runner.run("payments", move |flow| {
         // The workers of a process build the same views.
-        let _ = built.set(job::build(flow, &pseudonyms));
+        let _ = built.set(job::build(flow, &pseudonyms, silence * 1_000));
     })?;
     shown.get().map_or(Ok(()), print)
 }
