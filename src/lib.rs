@@ -41,6 +41,7 @@
 mod access;
 mod cluster;
 mod config;
+mod pseudonyms;
 mod publish;
 pub mod read;
 mod runner;
@@ -49,6 +50,7 @@ pub mod topics;
 
 pub use config::parse;
 pub use nekton_engine::*;
+pub use pseudonyms::pseudonyms;
 pub use publish::Publisher;
 pub use runner::{Runner, run, say};
 pub use {differential_dataflow, nekton_engine as engine, nekton_operators as operators, timely};
@@ -80,7 +82,9 @@ mod pages {
         consistent_reading: "docs/consistent-reading.md",
         pulsar: "docs/pulsar.md",
         sandbox: "docs/sandbox.md",
+        thinking: "docs/thinking.md",
         flights: "docs/flights.md",
+        payments: "docs/payments.md",
     }
 }
 
@@ -89,9 +93,14 @@ pub mod prelude {
     pub use crate::{
         Agent, Agents, Context, Events, Flow, Runner, Time, View, changes, diffs, keyed, upsert,
     };
+    pub use nekton_operators::learn::{
+        Learner, LeastSquares, Logistic, Outcome, Predictions, Rules, Scaled, Scoreboards, Scored,
+    };
     pub use nekton_operators::{
-        AggregateAll, AggregateKeys, BottomK, Count, Decimal, Distinct, Graph, Histogram, Lengths, Links,
-        Max, Mean, Min, Position, Proximity, Quantiles, Sum, TopK, Variance, of,
+        AggregateAll, AggregateKeys, BottomK, Bounds, Capture, Correlation, Count, Decimal, Deduplicate,
+        Deduplicated, Distinct, EventTime, Graph, Histogram, Lengths, Links, Lookup, Max, Mean, Min,
+        OrderedFloat, PageRank, Position, Proximity, Quantiles, Retain, Retention, Routing, Sessions, Split,
+        Sum, TopK, Variance, Watermark, Window, Windows, correlated, mask, of, sharing, sharing_at_least,
     };
     pub use serde::{Deserialize, Serialize};
 }

@@ -17,6 +17,14 @@ where
     engine::job(&[], program)
 }
 
+/// Runs a job over topics with these lines to its end; gives back all topics.
+pub fn job_on<F>(inputs: &[(&str, &[&str])], program: F) -> Memory
+where
+    F: for<'s> Fn(&mut Flow<'s>) + Send + Sync + 'static,
+{
+    engine::job(inputs, program)
+}
+
 /// A table whose rows change at these times.
 pub fn table<'s, K: Own<Owned: Key>, V: Own<Owned: Record>, const N: usize>(
     flow: &mut Flow<'s>,

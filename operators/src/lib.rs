@@ -11,11 +11,13 @@
 //!
 //! * [`windows`]: what events with times of their own say of each window, with corrections for late ones; retention.
 //! * [`joins`]: events with the table's value as of their time, with each other within bounds, and each only once.
+//! * [`etl`]: tables of databases from their changes, lookups, splitting, routing to many topics, masking.
 //!
 //! These work on events, are made of the engine's agents, and are in checkpoints as those are.
 #![forbid(unsafe_code)]
 
 pub mod aggregate;
+pub mod etl;
 pub mod graphs;
 pub mod joins;
 pub mod learn;
@@ -24,6 +26,7 @@ pub mod proximity;
 pub mod windows;
 
 pub use aggregate::*;
+pub use etl::*;
 pub use graphs::*;
 pub use joins::*;
 pub use links::*;

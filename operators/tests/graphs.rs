@@ -56,6 +56,16 @@ fn components(links: &Bag<Link>) -> BTreeMap<u8, u8> {
     neighbours(links).into_keys().filter_map(|node| Some((node, name(node)?))).collect()
 }
 
+fn rings(links: &Bag<Link>) -> Bag<(u8, u8)> {
+    let from = |node: u8| {
+        let next = links.keys().filter(|link| link.0 == node).map(|link| (link.1, 1)).collect();
+        reachable(links, &next)
+    };
+    let ring =
+        |node: u8| from(node).into_iter().filter(|other| from(*other).contains(&node)).min_by_key(fixed_hash);
+    once((0..NODES).filter_map(|node| Some((node, ring(node)?))))
+}
+
 fn labels(links: &Bag<Link>, first: &Bag<(u8, u8)>, rounds: u64) -> Bag<(u8, u8)> {
     let neighbours = neighbours(links);
     let mut now = first.clone();
@@ -129,5 +139,15 @@ proptest! {
     fn ranks_are_those_of_every_round(links in links(), rounds in 1..6_u64, batch in 1..20_usize) {
         let settings = PageRank { rounds, ..PageRank::default() };
         check(&links, NONE, batch, move |links, _| links.page_rank(settings), move |links, _| page_rank(links, rounds));
+    }
+}
+
+proptest! {
+    // Loops within loops take their time.
+    #![proptest_config(common::cases(4))]
+
+    #[test]
+    fn rings_are_those_who_reach_one_another(links in links(), batch in 1..20_usize) {
+        check(&links, NONE, batch, |links, _| links.rings(), |links, _| rings(links));
     }
 }

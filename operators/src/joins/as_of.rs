@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Either;
 use super::interval::of_side;
-use crate::windows::{Arrival, Passed, Settings, Timed, gate, seen, watermark};
+use crate::windows::{Arrival, Passed, Settings, Timed, gate, watermark};
 
 /// Events with what a table said of them.
 pub struct AsOf<'s, E: Clone + 'static, V: Clone + 'static> {
@@ -63,7 +63,7 @@ impl<'s, E: Event> Timed<'s, E> {
         let rows = of_side(table, 1)
             .map(move |(time, (key, value))| arrival(key, time, Time::MAX, Either::Right((time, value))));
         let settings = Settings::two(self.watermark, table.watermark);
-        let seen = seen(&self.events, 0, settings).concat(&seen(&table.events, 1, settings));
+        let seen = self.seen(0, settings).concat(&table.seen(1, settings));
         let passed = gate(name, &events.concat(&rows), &watermark(name, &seen), settings.step());
         let late = passed.flat_map(|passed| match passed {
             Passed::Late(Either::Left((_, event))) => Some(event),

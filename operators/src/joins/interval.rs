@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use timely::dataflow::operators::vec::Map;
 
 use super::Either;
-use crate::windows::{Arrival, Passed, Settings, Timed, gate, order_of, seen, watermark};
+use crate::windows::{Arrival, Passed, Settings, Timed, gate, order_of, watermark};
 
 /// How far the events of a pair may be apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,7 +101,7 @@ impl<'s, L: Event> Timed<'s, L> {
             arrival(right_key(&side.event), time, to, Either::Right(side))
         });
         let settings = Settings::two(self.watermark, right.watermark);
-        let seen = seen(&self.events, 0, settings).concat(&seen(&right.events, 1, settings));
+        let seen = self.seen(0, settings).concat(&right.seen(1, settings));
         let passed = gate(name, &lefts.concat(&rights), &watermark(name, &seen), settings.step());
         let late_left = passed.flat_map(|passed| match passed {
             Passed::Late(Either::Left(left)) => Some(left.event),

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::windows::Payload;
 
 pub use as_of::AsOf;
-pub use deduplicate::Deduplicate;
+pub use deduplicate::{Deduplicate, Deduplicated};
 pub use interval::{Bounds, Joined};
 
 /// An event of one of two streams.

@@ -8,7 +8,7 @@ use nekton_engine::agents::{Key, Record};
 use nekton_engine::{Agent, Context, Event, Events, Time};
 use serde::{Deserialize, Serialize};
 
-use super::{Arrival, Passed, Payload, Settings, Timed, Window, gate, seen, watermark};
+use super::{Arrival, Passed, Payload, Settings, Timed, Window, gate, watermark};
 use crate::aggregate::{Count, Difference, Group};
 
 /// Which windows there are, and for how long.
@@ -136,7 +136,7 @@ impl<'s, E: Event> Timed<'s, E> {
                 .collect::<Vec<_>>()
         });
         let settings = Settings::one(self.watermark);
-        let watermark = watermark(name, &seen(&self.events, 0, settings));
+        let watermark = watermark(name, &self.seen(0, settings));
         let passed = gate(name, &arrivals, &watermark, settings.step());
         let late = passed.flat_map(|passed| match passed {
             Passed::Late(counted) => counted.letter,

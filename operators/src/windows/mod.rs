@@ -31,7 +31,7 @@ pub use sessions::Sessions;
 pub use watermark::Watermark;
 
 pub(crate) use gate::{Arrival, Passed, Payload, gate};
-pub(crate) use watermark::{Settings, order_of, seen, watermark};
+pub(crate) use watermark::{Seen, Settings, Side, order_of, seen, watermark};
 
 /// A window: event times from its start to before its end, in milliseconds since 1970.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -47,6 +47,9 @@ pub struct Window {
 pub struct Timed<'s, E: Clone + 'static> {
     pub(crate) events: Events<'s, (Time, E)>,
     pub(crate) watermark: Watermark,
+    /// What says how far they have come, where they do not say so themselves: the events that they stem from, at the same
+    /// times of the dataflow. What agents emit has another partition for each segment, most of which are silent.
+    pub(crate) clock: Option<Events<'s, (Time, ())>>,
 }
 
 impl<E: Clone + 'static> std::fmt::Debug for Timed<'_, E> {
@@ -61,7 +64,27 @@ impl<'s, E: Event> Timed<'s, E> {
         Timed {
             events: self.events.map(move |(time, event)| (time, logic(event))),
             watermark: self.watermark,
+            clock: self.clock.clone(),
         }
+    }
+
+    /// The events, without their times.
+    pub fn events(&self) -> Events<'s, E> {
+        self.events.map(|(_, event)| event)
+    }
+
+    /// What is seen of them for a watermark.
+    pub(crate) fn seen(&self, side: Side, settings: Settings) -> Events<'s, Seen> {
+        match &self.clock {
+            Some(clock) => seen(clock, side, settings),
+            None => seen(&self.events, side, settings),
+        }
+    }
+
+    /// Events that an operator made of these at once, at the same times of the dataflow: they have come as far as these.
+    pub(crate) fn became<D: Event>(&self, events: Events<'s, (Time, D)>) -> Timed<'s, D> {
+        let clock = self.clock.clone().unwrap_or_else(|| self.events.map(|(time, _)| (time, ())));
+        Timed { events, watermark: self.watermark, clock: Some(clock) }
     }
 }
 
@@ -86,6 +109,6 @@ pub trait EventTime<'s, E: Event> {
 
 impl<'s, E: Event> EventTime<'s, E> for Events<'s, E> {
     fn event_time(&self, time: impl Fn(&E) -> Time + 'static, watermark: Watermark) -> Timed<'s, E> {
-        Timed { events: self.map(move |event| (time(&event), event)), watermark }
+        Timed { events: self.map(move |event| (time(&event), event)), watermark, clock: None }
     }
 }

@@ -8,7 +8,7 @@ use nekton_engine::agents::{Key, Record};
 use nekton_engine::{Agent, Context, Event, Time};
 use serde::{Deserialize, Serialize};
 
-use super::{Arrival, Passed, Payload, Settings, Timed, Window, Windowed, gate, seen, watermark};
+use super::{Arrival, Passed, Payload, Settings, Timed, Window, Windowed, gate, watermark};
 use crate::aggregate::{Difference, Group};
 
 /// What makes a session, and for how long it is kept.
@@ -91,7 +91,7 @@ impl<'s, E: Event> Timed<'s, E> {
             }
         });
         let settings = Settings::one(self.watermark);
-        let watermark = watermark(name, &seen(&self.events, 0, settings));
+        let watermark = watermark(name, &self.seen(0, settings));
         let passed = gate(name, &arrivals, &watermark, settings.step());
         let too_late = passed.flat_map(|passed| match passed {
             Passed::Late(visit) => Some(visit.letter),
