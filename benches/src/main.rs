@@ -9,6 +9,7 @@ mod learn;
 mod links;
 mod live;
 mod memory;
+mod nexmark;
 mod process;
 mod proximity;
 mod pulsar;
@@ -43,6 +44,8 @@ enum Bench {
     Links(links::Options),
     /// Models in agents: predictions and updates a second, alone and in agents, against a loop with a hash table.
     Learn(learn::Options),
+    /// NEXMark's queries: events a second, against a loop for each query in one thread.
+    Nexmark(nexmark::Options),
     /// Moving agents: moves a second to the new links between those near one another, against a loop with a grid.
     Proximity(proximity::Options),
     /// Checkpoints and bindings on against off: throughput, latency, and the longest pause.
@@ -63,6 +66,7 @@ fn main() {
         Bench::Latency(options) => Some(latency::run(&options)),
         Bench::Links(options) => Some(links::run(&options)),
         Bench::Learn(options) => Some(learn::run(&options)),
+        Bench::Nexmark(options) => Some(nexmark::run(&options)),
         Bench::Proximity(options) => Some(proximity::run(&options)),
         Bench::Durability(options) => Some(durability::run(&options)),
         Bench::Recovery(options) => recovery::run(&options),
