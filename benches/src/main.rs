@@ -9,6 +9,7 @@ mod learn;
 mod links;
 mod live;
 mod memory;
+mod nexmark;
 mod process;
 mod proximity;
 mod pulsar;
@@ -16,6 +17,7 @@ mod random;
 mod recovery;
 mod report;
 mod w1;
+mod windows;
 
 use clap::{Parser, Subcommand};
 
@@ -43,8 +45,12 @@ enum Bench {
     Links(links::Options),
     /// Models in agents: predictions and updates a second, alone and in agents, against a loop with a hash table.
     Learn(learn::Options),
+    /// NEXMark's queries: events a second, against a loop for each query in one thread.
+    Nexmark(nexmark::Options),
     /// Moving agents: moves a second to the new links between those near one another, against a loop with a grid.
     Proximity(proximity::Options),
+    /// Windows in event time with many keys and late events, against a loop in one thread.
+    Windows(windows::Options),
     /// Checkpoints and bindings on against off: throughput, latency, and the longest pause.
     Durability(durability::Options),
     /// From a start to the first new output, with the state of many agents to be restored.
@@ -63,7 +69,9 @@ fn main() {
         Bench::Latency(options) => Some(latency::run(&options)),
         Bench::Links(options) => Some(links::run(&options)),
         Bench::Learn(options) => Some(learn::run(&options)),
+        Bench::Nexmark(options) => Some(nexmark::run(&options)),
         Bench::Proximity(options) => Some(proximity::run(&options)),
+        Bench::Windows(options) => Some(windows::run(&options)),
         Bench::Durability(options) => Some(durability::run(&options)),
         Bench::Recovery(options) => recovery::run(&options),
         Bench::Checkpoints(options) => Some(checkpoints::run(&options)),
