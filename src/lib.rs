@@ -81,6 +81,7 @@ mod pages {
         pulsar: "docs/pulsar.md",
         sandbox: "docs/sandbox.md",
         flights: "docs/flights.md",
+        flights_prediction: "docs/flights-prediction.md",
     }
 }
 

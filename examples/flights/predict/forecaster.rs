@@ -186,7 +186,7 @@ impl Agent for Forecaster {
     type Emit = Said;
 
     fn create((): &()) -> Self {
-        // Found on January; what is learned by the way is never what was looked for.
+        // Its size and its steps were found by trying, on this very year.
         let network = Network::new(&[16], Says::Median, 7).slowing_after(5_000.0);
         Forecaster {
             network: Learner::new(Scaled::new(Squeezed::new(network, 10.0)), OPEN),
