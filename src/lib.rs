@@ -85,6 +85,7 @@ mod pages {
         thinking: "docs/thinking.md",
         flights: "docs/flights.md",
         payments: "docs/payments.md",
+        flights_prediction: "docs/flights-prediction.md",
     }
 }
 

@@ -35,6 +35,7 @@ const FLIGHTS: [Table; 12] = [
 const AIRPORTS: Table = table!("airports");
 const AIRLINES: Table = table!("airlines");
 const PLANES: Table = table!("planes");
+const WEATHER: Table = table!("weather");
 
 /// A flight as it is in the table. Delays are in minutes, clock times written as hours * 100 + minutes.
 #[derive(Debug, Deserialize)]
@@ -54,6 +55,28 @@ pub struct FlightRow {
     pub dest: String,
     pub minute: u64,
     /// The hour of the scheduled departure, in UTC: `2013-01-01T10:00:00Z`.
+    pub time_hour: String,
+}
+
+/// The weather at an airport in an hour, as it is in the table.
+#[derive(Debug, Deserialize)]
+pub struct WeatherRow {
+    pub origin: String,
+    #[serde(deserialize_with = "known")]
+    pub temp: Option<f64>,
+    #[serde(deserialize_with = "known")]
+    pub dewp: Option<f64>,
+    #[serde(deserialize_with = "known")]
+    pub wind_speed: Option<f64>,
+    #[serde(deserialize_with = "known")]
+    pub wind_gust: Option<f64>,
+    #[serde(deserialize_with = "known")]
+    pub precip: Option<f64>,
+    #[serde(deserialize_with = "known")]
+    pub pressure: Option<f64>,
+    #[serde(deserialize_with = "known")]
+    pub visib: Option<f64>,
+    /// The hour, in UTC: `2013-01-01T10:00:00Z`.
     pub time_hour: String,
 }
 
@@ -147,6 +170,11 @@ pub fn flights(months: RangeInclusive<usize>) -> Result<Vec<FlightRow>> {
         flights.extend(rows(*table)?);
     }
     Ok(flights)
+}
+
+/// The weather of the year, an hour a row.
+pub fn weather() -> Result<Vec<WeatherRow>> {
+    rows(WEATHER)
 }
 
 fn rows<T: DeserializeOwned>((name, bytes): Table) -> Result<Vec<T>> {

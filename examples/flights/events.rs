@@ -85,7 +85,7 @@ pub fn of_flights(flights: &[FlightRow], names: &Names, replay: u64) -> Result<V
 }
 
 /// Reads an hour as the table has it: `2013-01-01T10:00:00Z`.
-fn hour(text: &str) -> Result<u64> {
+pub fn hour(text: &str) -> Result<u64> {
     let field = |from: usize, to: usize| text.get(from..to)?.parse::<u64>().ok();
     let read = || Some((field(0, 4)?, field(5, 7)?, field(8, 10)?, field(11, 13)?));
     let (year, month, day, hour) = read().ok_or_else(|| {

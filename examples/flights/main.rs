@@ -6,6 +6,12 @@
 //! cargo run --release --example flights -- --months 12 --speed max   # the year, as fast as it can
 //! ```
 //!
+//! With `--predict`, it predicts how late each flight will leave, two hours ahead, and shows how good that was:
+//!
+//! ```text
+//! cargo run --release --example flights -- --predict --months 12 --speed max
+//! ```
+//!
 //! `docs/flights.md` says what the events are, what the topics hold, and how to publish and consume apart.
 
 mod agents;
@@ -13,21 +19,24 @@ mod calendar;
 mod data;
 mod events;
 mod job;
+mod predict;
 mod replay;
 mod screen;
 mod table;
 
+use std::hash::Hash;
 use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use clap::Parser;
-use nekton::{Error, Publisher, Result, Runner, Stop, Summary, View, say};
+use nekton::agents::Record;
+use nekton::{Error, Flow, Publisher, Result, Runner, Stop, Summary, View, say};
 
 use crate::data::Names;
 use crate::job::Line;
-use crate::replay::{Replay, Speed};
+use crate::replay::{Due, Replay, Speed};
 use crate::screen::{Done, Screen};
 use crate::table::{Shown, number as in_thousands};
 
@@ -51,6 +60,12 @@ struct Options {
     /// Publish nothing: consume what is in the topic, and follow it unless told --until-end
     #[arg(long, help_heading = "Replay")]
     consume_only: bool,
+    /// Predict how late each flight will leave, two hours before it is to
+    #[arg(long, help_heading = "Replay")]
+    predict: bool,
+    /// Write what the models predict from to the topic `examples`
+    #[arg(long, requires = "predict", help_heading = "Replay")]
+    examples: bool,
     #[command(flatten)]
     runner: Runner,
 }
@@ -71,7 +86,7 @@ fn main() {
 }
 
 fn run(options: Options) -> Result<()> {
-    let Options { months, speed, publish_only, consume_only, runner } = options;
+    let Options { months, speed, publish_only, consume_only, predict, examples, runner } = options;
     let (process, processes) = runner.process();
     let publishes = !consume_only && process == 0;
     // A replay is a new one whenever it is published, and its figures begin at nothing.
@@ -84,6 +99,22 @@ fn run(options: Options) -> Result<()> {
     }
     let names = Names::read()?;
     let number = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
+    // Other processes do not know this replay's number; alone, earlier replays in the topic are passed over.
+    let only = (publishes && processes == 1).then_some(number);
+    if predict {
+        let published = match publishes {
+            true => {
+                let log = predict::log::of_year(&data::flights(months)?, &data::weather()?, &names, number)?;
+                // The log is in one partition: its order is that in which things became known.
+                Some((Replay::new(log, speed), Publisher::open(&runner, "log", 1)?))
+            }
+            false => None,
+        };
+        return match published {
+            Some((replay, publisher)) if publish_only => publish(&replay, publisher),
+            published => predict::run(runner, published, only, examples, process == 0),
+        };
+    }
     let published = match publishes {
         true => {
             let flights = data::flights(months.clone())?;
@@ -95,14 +126,15 @@ fn run(options: Options) -> Result<()> {
     if publish_only && let Some((replay, publisher)) = published {
         return publish(&replay, publisher);
     }
-    // Other processes do not know this replay's number; alone, earlier replays in the topic are passed over.
-    let only = (publishes && processes == 1).then_some(number);
     let shows = process == 0;
     let topics = runner.topics_url().to_owned();
     let workers = runner.workers();
     let events = published.as_ref().map(|(replay, _)| replay.events());
     let mut screen = Screen::new(&names, shows);
-    let (done, view) = job(runner, published, only, &mut screen);
+    let build = move |flow: &mut Flow<'_>| job::build(flow, only);
+    let seen = |view: &View<Line>| Ok(Shown::of(view)?.events);
+    let show = |view: &_, replay: Option<&_>, over: &_| screen.show(view, replay, over);
+    let (done, view) = job(runner, "flights", published, build, seen, show);
     let summary = done?;
     if let Some(view) = view.get().filter(|_| shows) {
         let shown = Shown::of(view)?;
@@ -123,7 +155,7 @@ fn run(options: Options) -> Result<()> {
 }
 
 /// Publishes everything, and says how far it is.
-fn publish(replay: &Replay, publisher: Publisher) -> Result<()> {
+fn publish<E: Due + Sync>(replay: &Replay<E>, publisher: Publisher) -> Result<()> {
     let (begun, place, over) = (Instant::now(), publisher.describe(), AtomicBool::new(false));
     std::thread::scope(|scope| {
         scope.spawn(|| screen::published(replay, &over));
@@ -137,15 +169,17 @@ fn publish(replay: &Replay, publisher: Publisher) -> Result<()> {
 }
 
 /// The view that the workers build.
-type Built = Arc<OnceLock<View<Line>>>;
+type Built<L> = Arc<OnceLock<View<L>>>;
 
-/// Runs the job, with the replay and the screen beside it.
-fn job(
+/// Runs the job that `build` builds, with the replay and what it shows beside it. `seen` says how many events are in the view.
+fn job<E: Due + Send + Sync, L: Record + Hash>(
     runner: Runner,
-    published: Option<(Replay, Publisher)>,
-    only: Option<u64>,
-    screen: &mut Screen<'_>,
-) -> (Result<Summary>, Built) {
+    name: &str,
+    published: Option<(Replay<E>, Publisher)>,
+    build: impl Fn(&mut Flow<'_>) -> View<L> + Send + Sync + 'static,
+    seen: impl Fn(&View<L>) -> Result<u64> + Send,
+    show: impl FnOnce(&OnceLock<View<L>>, Option<&Replay<E>>, &AtomicBool) + Send,
+) -> (Result<Summary>, Built<L>) {
     let stop = runner.stop_handle();
     let until_end = runner.until_end();
     let held = Arc::new(AtomicBool::new(published.is_some()));
@@ -160,7 +194,7 @@ fn job(
                 let stopped = || stop.requested() || over.load(Ordering::SeqCst);
                 let done = replay.run(publisher, stopped).and_then(|()| match until_end {
                     true => Ok(()),
-                    false => wait_until_seen(built, replay.published(), stopped),
+                    false => wait_until_seen(built, replay.published(), seen, stopped),
                 });
                 held.store(false, Ordering::SeqCst);
                 if done.is_err() || !until_end {
@@ -169,12 +203,11 @@ fn job(
                 done
             })
         });
-        let showing = scope.spawn(|| screen.show(&built, replay.as_ref(), &over));
-        let build = built.clone();
-        let done = runner.run("flights", move |flow| {
-            let view = job::build(flow, only);
+        let showing = scope.spawn(|| show(&built, replay.as_ref(), &over));
+        let view = built.clone();
+        let done = runner.run(name, move |flow| {
             // The workers of a process build the same view.
-            let _ = build.set(view);
+            let _ = view.set(build(flow));
         });
         over.store(true, Ordering::SeqCst);
         let published = publishing.map(|thread| thread.join());
@@ -189,10 +222,15 @@ fn job(
 }
 
 /// A replay is finite, so its job ends by itself: when all of its events have been counted.
-fn wait_until_seen(built: &Built, published: u64, stopped: impl Fn() -> bool) -> Result<()> {
+fn wait_until_seen<L: Record + Hash>(
+    built: &Built<L>,
+    published: u64,
+    seen: impl Fn(&View<L>) -> Result<u64>,
+    stopped: impl Fn() -> bool,
+) -> Result<()> {
     while !stopped() {
         if let Some(view) = built.get()
-            && Shown::of(view)?.events >= published
+            && seen(view)? >= published
         {
             break;
         }

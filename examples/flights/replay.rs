@@ -5,8 +5,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use nekton::{Publisher, Result};
+use serde::Serialize;
 
 use crate::events::FlightEvent;
+use crate::predict::log::Told;
 
 /// How fast time passes in a replay.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -34,17 +36,44 @@ const NAP: Duration = Duration::from_millis(50);
 /// A moment to sleep for is at least this long: what is due earlier is published at once.
 const SOON: Duration = Duration::from_millis(1);
 
+/// What is published at its time.
+pub trait Due: Serialize {
+    /// When, in milliseconds since 1970.
+    fn at(&self) -> u64;
+    /// What of the same key stays in order.
+    fn key(&self) -> &str;
+}
+
+impl Due for FlightEvent {
+    fn at(&self) -> u64 {
+        self.at
+    }
+    /// The plane, so that what happened to it stays in order.
+    fn key(&self) -> &str {
+        self.tail.as_deref().unwrap_or(&self.flight)
+    }
+}
+
+impl Due for Told {
+    fn at(&self) -> u64 {
+        self.at
+    }
+    fn key(&self) -> &str {
+        self.news.origin()
+    }
+}
+
 /// Events to be published, and how many of them have been.
 #[derive(Debug)]
-pub struct Replay {
-    events: Vec<FlightEvent>,
+pub struct Replay<E> {
+    events: Vec<E>,
     speed: Speed,
     published: AtomicU64,
 }
 
-impl Replay {
+impl<E: Due> Replay<E> {
     /// A replay of events, which are in the order of their times.
-    pub fn new(events: Vec<FlightEvent>, speed: Speed) -> Self {
+    pub fn new(events: Vec<E>, speed: Speed) -> Self {
         Replay { events, speed, published: AtomicU64::new(0) }
     }
 
@@ -58,14 +87,13 @@ impl Replay {
         self.published.load(Ordering::Relaxed)
     }
 
-    /// Publishes all events, or as many as are due before `stopped` says so, and closes the topic. Each goes
-    /// under its plane's tail number, so that what happened to a plane stays in order.
+    /// Publishes all events, or as many as are due before `stopped` says so, and closes the topic.
     pub fn run(&self, mut publisher: Publisher, stopped: impl Fn() -> bool) -> Result<()> {
         let begun = Instant::now();
-        let first = self.events.first().map_or(0, |event| event.at);
+        let first = self.events.first().map_or(0, Due::at);
         for event in &self.events {
             if let Speed::Times(times) = self.speed {
-                let due = Duration::from_secs_f64((event.at - first) as f64 / 1_000.0 / times);
+                let due = Duration::from_secs_f64((event.at() - first) as f64 / 1_000.0 / times);
                 while due.saturating_sub(begun.elapsed()) > SOON {
                     publisher.send()?;
                     if stopped() {
@@ -78,7 +106,7 @@ impl Replay {
             if published.is_multiple_of(1_024) && stopped() {
                 break;
             }
-            publisher.publish(event.tail.as_deref().unwrap_or(&event.flight), event)?;
+            publisher.publish(event.key(), event)?;
         }
         publisher.close()
     }

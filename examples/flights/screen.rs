@@ -14,8 +14,9 @@ use nekton::{Summary, View};
 use crate::agents::Figures;
 use crate::calendar::{in_new_york, month_name};
 use crate::data::Names;
+use crate::events::FlightEvent;
 use crate::job::Line;
-use crate::replay::Replay;
+use crate::replay::{Due, Replay};
 use crate::table::{
     CARRIERS, Ink, Shown, WIDTH, minutes, number, percent, plane, progress, pulse, tables, total,
 };
@@ -23,9 +24,9 @@ use crate::table::{
 /// How high a terminal must be, in lines.
 const HEIGHT: u16 = 24;
 /// How often the table is drawn.
-const FRAME: Duration = Duration::from_millis(100);
+pub const FRAME: Duration = Duration::from_millis(100);
 /// How often a line is written where there is no terminal.
-const LINE: Duration = Duration::from_secs(2);
+pub const LINE: Duration = Duration::from_secs(2);
 /// Planes that are shown.
 const PLANES: usize = 4;
 
@@ -49,11 +50,16 @@ impl<'a> Screen<'a> {
     }
 
     /// Shows what a view has until it is over.
-    pub fn show(&mut self, view: &OnceLock<View<Line>>, replay: Option<&Replay>, over: &AtomicBool) {
+    pub fn show(
+        &mut self,
+        view: &OnceLock<View<Line>>,
+        replay: Option<&Replay<FlightEvent>>,
+        over: &AtomicBool,
+    ) {
         if !self.shows {
             return;
         }
-        let mut drawn = 0;
+        let mut canvas = Canvas::default();
         let mut said = Instant::now();
         loop {
             let last = over.load(Ordering::SeqCst);
@@ -69,14 +75,7 @@ impl<'a> Screen<'a> {
                 while last && frame.last().is_some_and(String::is_empty) {
                     frame.pop();
                 }
-                // Up to where the last frame began, and over it line by line: nothing flickers.
-                let mut text = if drawn > 0 { format!("\x1b[{drawn}A") } else { String::new() };
-                drawn = frame.len();
-                for line in frame {
-                    let _ = writeln!(text, "\r{line}\x1b[K");
-                }
-                text.push_str("\x1b[J");
-                put(&text);
+                canvas.draw(&frame);
             } else if said.elapsed() >= LINE && shown.events > 0 && !last {
                 said = Instant::now();
                 put(&self.line(&shown));
@@ -143,21 +142,40 @@ impl<'a> Screen<'a> {
     }
 }
 
+/// What is drawn again and again at the same place.
+#[derive(Default)]
+pub struct Canvas {
+    drawn: usize,
+}
+
+impl Canvas {
+    /// Goes up to where the last frame began, and over it line by line: nothing flickers.
+    pub fn draw(&mut self, frame: &[String]) {
+        let mut text = if self.drawn > 0 { format!("\x1b[{}A", self.drawn) } else { String::new() };
+        self.drawn = frame.len();
+        for line in frame {
+            let _ = writeln!(text, "\r{line}\x1b[K");
+        }
+        text.push_str("\x1b[J");
+        put(&text);
+    }
+}
+
 /// Whether the terminal is large enough, and can be drawn upon.
-fn fits() -> bool {
+pub fn fits() -> bool {
     let able = std::env::var_os("TERM").is_some_and(|term| term != "dumb");
     able && terminal_size::terminal_size()
         .is_none_or(|(width, height)| usize::from(width.0) >= WIDTH && height.0 >= HEIGHT)
 }
 
 /// Colours where they are seen and not unwanted (no-color.org).
-fn ink() -> Ink {
+pub fn ink() -> Ink {
     let unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     Ink(std::io::stdout().is_terminal() && fits() && !unwanted)
 }
 
 /// Writes to standard output; whoever has closed it does not want to know.
-fn put(text: &str) {
+pub fn put(text: &str) {
     let mut out = std::io::stdout().lock();
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }
@@ -217,7 +235,7 @@ pub fn summary(shown: &Shown, names: &Names, done: &Done) {
 }
 
 /// Says now and then how much was published, until it is over.
-pub fn published(replay: &Replay, over: &AtomicBool) {
+pub fn published<E: Due>(replay: &Replay<E>, over: &AtomicBool) {
     let mut said = Instant::now();
     while !over.load(Ordering::SeqCst) {
         if said.elapsed() >= LINE {

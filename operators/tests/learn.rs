@@ -1,6 +1,8 @@
 //! Models against what they approach or equal, computed anew from all examples; their state survives being stored.
 
-use nekton_operators::learn::{Gradient, Learner, LeastSquares, Logistic, Model, Scaled};
+use nekton_operators::learn::{
+    Gradient, Learner, LeastSquares, Logistic, Model, Network, Says, Scaled, Squeezed,
+};
 use proptest::prelude::*;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -101,9 +103,26 @@ proptest! {
         check(LeastSquares::new(0.1).remembering(0.9), &examples, stop);
         check(Gradient::new(0.3), &examples, stop);
         check(Scaled::new(Gradient::new(0.3)).with_target(), &examples, stop);
+        check(Squeezed::new(Gradient::new(0.3), 2.0), &examples, stop);
+        let slowing = Network::new(&[3], Says::Median, 5).with_step(0.1).slowing_after(4.0);
+        check(slowing, &examples, stop);
         let classes: Vec<Example> = examples.iter().map(|(x, y)| (*x, f64::from(*y > 0.0))).collect();
         check(Logistic::new(0.3).ridge(0.01), &classes, stop);
         check(Scaled::new(Logistic::new(0.3)), &classes, stop);
+    }
+
+    #[test]
+    fn squeezed_targets_are_stretched_again_and_nothing_is_predicted_beyond_them(
+        examples in examples(), unit in 0.1..100.0_f64,
+    ) {
+        let (mut squeezed, mut plain) = (Squeezed::new(LeastSquares::<3>::new(0.1), unit), LeastSquares::<3>::new(0.1));
+        let (mut least, mut greatest) = (0.0_f64, 0.0_f64);
+        for (features, target) in &examples {
+            prop_assert!(squeezed.learn(features, *target) && plain.learn(features, (target / unit).asinh()));
+            (least, greatest) = (least.min(*target), greatest.max(*target));
+            let expected = (unit * plain.predict(features).sinh()).clamp(least, greatest);
+            prop_assert!(close(squeezed.predict(features), expected, 1e-6));
+        }
     }
 
     #[test]
@@ -168,6 +187,8 @@ fn what_is_not_a_number_is_not_learned() {
     check(Logistic::new(0.1));
     check(Scaled::new(Logistic::new(0.1)));
     check(Scaled::new(Gradient::new(0.1)).with_target());
+    check(Squeezed::new(Gradient::new(0.1), 1.0));
+    check(Network::new(&[3], Says::Median, 1));
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //! against Lloyd's condition. All go on to the same bit after being stored.
 
 use nekton_operators::learn::{
-    Clusters, FadingScore, HoltWinters, MedianScore, Model, Network, Says, Season, Smoothing,
+    Clusters, FadingMean, FadingScore, HoltWinters, MedianScore, Model, Network, Says, Season, Smoothing,
 };
 use proptest::prelude::*;
 use serde::Serialize;
@@ -68,6 +68,24 @@ fn smoothing() -> impl Strategy<Value = Smoothing> {
 
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(200) })]
+
+    #[test]
+    fn fading_means_are_those_of_all_values_weighed_by_their_age(
+        values in prop::collection::vec((0..50_u64, -100.0..100.0_f64), 1..30), half_life in 1..20_u64, worth in 0.0..3.0_f64,
+    ) {
+        let mut mean = FadingMean::new(half_life);
+        for (at, value) in &values {
+            prop_assert!(mean.learn(*at, *value));
+        }
+        prop_assert!(!mean.learn(3, f64::NAN));
+        for now in [50, 61] {
+            let counts = |at: u64| 0.5_f64.powf((now - at) as f64 / half_life as f64);
+            let weight: f64 = values.iter().map(|(at, _)| counts(*at)).sum();
+            let sum: f64 = values.iter().map(|(at, value)| counts(*at) * value).sum();
+            prop_assert!(close(mean.weight(now), weight));
+            prop_assert!(close(mean.mean(now, 7.0, worth).unwrap(), (sum + 7.0 * worth) / (weight + worth)));
+        }
+    }
 
     #[test]
     fn forecasts_are_those_of_the_textbook(
@@ -212,11 +230,12 @@ proptest! {
         }
         check(FadingScore::new(0.1, 0.1, 2), &values, stop, |s, value, _| { let score = s.score(value); s.learn(value); score });
         check(MedianScore::new(5, 0.1), &values, stop, |s, value, _| { let score = s.score(value); s.learn(value); score });
-        for says in [Says::Number, Says::Probability] {
+        check(FadingMean::new(3), &values, stop, |mean, value, at| { mean.learn(at as u64 * 2 % 9, value); mean.mean(at as u64 + 3, 0.0, 1.0) });
+        for says in [Says::Number, Says::Median, Says::Probability] {
             let model = Network::<2>::new(&[5, 3], says, 7);
             check(model, &values, stop, |model, value, _| {
                 let features = [value, 1.0 / value];
-                model.learn(&features, if says == Says::Number { value } else { f64::from(value > 5.0) });
+                model.learn(&features, if says != Says::Probability { value } else { f64::from(value > 5.0) });
                 Some(model.predict(&features))
             });
         }
@@ -285,4 +304,20 @@ fn a_network_finds_a_curve() {
         assert!((network.predict(&[x]) - curve(x)).abs() < 0.15, "{x}: {}", network.predict(&[x]));
     }
     assert_ne!(Network::<1>::new(&[4], Says::Number, 1), Network::<1>::new(&[4], Says::Number, 2));
+}
+
+#[test]
+fn a_network_of_the_median_does_not_follow_outliers_and_one_of_the_mean_does() {
+    let mut models =
+        [Says::Median, Says::Number].map(|says| Network::<1>::new(&[8], says, 3).with_step(0.002));
+    for at in 0..40_000_u32 {
+        let x = f64::from(at.wrapping_mul(2_654_435_761) >> 8) / f64::from(1 << 24) * 2.0 - 1.0;
+        // One in four is far above the line.
+        let y = x + if at % 4 == 0 { 4.0 } else { 0.0 };
+        models.iter_mut().for_each(|model| assert!(model.learn(&[x], y)));
+    }
+    for x in [-0.8, -0.3, 0.2, 0.7] {
+        let [median, mean] = [0, 1].map(|at: usize| models[at].predict(&[x]) - x);
+        assert!(median.abs() < 0.2 && (mean - 1.0).abs() < 0.3, "at {x}: {median} and {mean}");
+    }
 }

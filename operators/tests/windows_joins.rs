@@ -2,9 +2,10 @@
 
 mod streams;
 
-use nekton_engine::Time;
-use nekton_operators::{Bounds, Deduplicate, EventTime};
+use nekton_engine::{Agent, Context, Time};
+use nekton_operators::{Bounds, Deduplicate, EventTime, InOrder};
 use proptest::prelude::*;
+use serde::{Deserialize, Serialize};
 use streams::{END, Mark, Out, Sent, Settings, cases, feed, job, marks, settings, stream, watermark_at};
 
 type Reading = (u8, i64);
@@ -114,6 +115,32 @@ proptest! {
     }
 
     #[test]
+    fn events_that_went_two_ways_are_in_their_order_again(sent in readings(40), batch in 1..6_usize) {
+        // Each event's second part is its number.
+        let mut sent = sent;
+        sent.iter_mut().zip(0..).for_each(|(sent, number)| sent.event.1 = number);
+        for workers in 1..=3 {
+            let heard = Out::<(u8, u64, i64)>::default();
+            let (into, stream) = (heard.clone(), sent.clone());
+            job(workers, move |flow| {
+                let events = feed(flow, "readings", &stream, batch).map(|(reading, _)| reading);
+                let around = events.filter(|(_, number)| number % 3 == 0);
+                let around = around.agents::<Echo>("echoes", |(_, number)| *number).emitted();
+                let both = events.filter(|(_, number)| number % 3 != 0).concat(&around);
+                let in_order = both.in_order(|(key, _)| *key, |(_, number)| *number);
+                into.events(&in_order.agents::<Listener>("listeners", |(key, _)| *key).emitted());
+            });
+            for time in 0..=END {
+                let until = |key| move |sent: &&Sent<Reading>| sent.event.0 == key && sent.time <= time;
+                let all = (0..3_u8).flat_map(|key| sent.iter().filter(until(key)).zip(0..));
+                let now = all.filter(|(sent, _)| sent.time == time);
+                let expected = sorted(now.map(|(sent, place)| (sent.event.0, place, sent.event.1)));
+                assert_eq!(heard.at(time), expected, "at {time} on {workers} workers");
+            }
+        }
+    }
+
+    #[test]
     fn duplicates_within_the_horizon_go(sent in readings(40), horizon in 1..40_u64, batch in 1..6_usize) {
         for workers in 1..=3 {
             let once = Out::<Dated>::default();
@@ -136,5 +163,46 @@ proptest! {
                 assert_eq!(once.at(time), sorted(now), "at {time} on {workers} workers");
             }
         }
+    }
+}
+
+/// Says again what it hears.
+#[derive(Serialize, Deserialize)]
+struct Echo;
+
+impl Agent for Echo {
+    type Key = i64;
+    type Event = Reading;
+    type View = ();
+    type Emit = Reading;
+    fn create(_number: &i64) -> Self {
+        Echo
+    }
+    fn on_event(&mut self, reading: &Reading, context: &mut Context<'_, Self>) {
+        context.emit(*reading);
+    }
+    fn view(&self) -> Option<()> {
+        None
+    }
+}
+
+/// Says as the how manieth it heard what.
+#[derive(Serialize, Deserialize)]
+struct Listener(u64);
+
+impl Agent for Listener {
+    type Key = u8;
+    type Event = Reading;
+    type View = ();
+    type Emit = (u8, u64, i64);
+    fn create(_key: &u8) -> Self {
+        Listener(0)
+    }
+    fn on_event(&mut self, (key, number): &Reading, context: &mut Context<'_, Self>) {
+        context.emit((*key, self.0, *number));
+        self.0 += 1;
+    }
+    fn view(&self) -> Option<()> {
+        None
     }
 }

@@ -10,7 +10,8 @@
 //! | [`Network`] | either, where a line will not do |
 //! | [`HoltWinters`] | what a series with a season does next |
 //!
-//! [`FadingScore`] and [`MedianScore`] say how unusual a value is, [`Clusters`] who is alike. [`Scored`] outcomes
+//! [`FadingScore`] and [`MedianScore`] say how unusual a value is, [`Clusters`] who is alike, [`FadingMean`] how things have
+//! been of late. [`Scored`] outcomes
 //! become a live [`scoreboard`](Scoreboards::scoreboard) of models, with a champion.
 //!
 //! * **The same to the bit.** A model is a function of what it has learned, in order: no clock, no random numbers but
@@ -23,6 +24,7 @@
 
 mod anomaly;
 mod clusters;
+mod fading_mean;
 mod gradient;
 mod judge;
 mod least_squares;
@@ -32,6 +34,7 @@ mod predictions;
 mod scaled;
 mod scoreboard;
 mod seasonal;
+mod squeezed;
 mod tally;
 mod vector;
 
@@ -40,6 +43,7 @@ use serde::de::DeserializeOwned;
 
 pub use anomaly::{FadingScore, MedianScore};
 pub use clusters::Clusters;
+pub use fading_mean::FadingMean;
 pub use gradient::Gradient;
 pub use judge::{Case, Claim, Judge};
 pub use least_squares::LeastSquares;
@@ -49,6 +53,7 @@ pub use predictions::{Learner, Outcome, Predictions};
 pub use scaled::Scaled;
 pub use scoreboard::{Board, Crowned, Ruled, Rules, Scoreboard, Scoreboards, Scored, Standing};
 pub use seasonal::{HoltWinters, Season, Smoothing};
+pub use squeezed::Squeezed;
 pub use tally::{Bin, Measure, Score};
 pub use vector::Vector;
 
