@@ -4,6 +4,7 @@ use std::any::Any;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use differential_dataflow::VecCollection;
@@ -92,7 +93,9 @@ impl<'s> Flow<'s> {
         let asking = asked.clone();
         let marks = marks(scope, &pace, &shared, move |time| asking.borrow_mut().add(time));
         if let Some(durable) = shared.durable() {
-            pace.start_after(durable.plan.replay_until.unwrap_or(durable.plan.last_time()));
+            let until = durable.plan.replay_until.unwrap_or(durable.plan.last_time());
+            shared.counters.replays.store(until, Ordering::Relaxed);
+            pace.start_after(until);
         }
         let inner = Building {
             pace,
@@ -420,6 +423,9 @@ impl<'s> Flow<'s> {
         };
         if self.inner.shared.rehearse(|_| {}) {
             return view;
+        }
+        if config.process == 0 {
+            config.live.add(view.clone());
         }
         let progress = view.feed(collection.collect().inner, (self.scope.index(), workers));
         self.inner.progress.borrow_mut().push(progress);
