@@ -45,6 +45,7 @@ mod publish;
 pub mod read;
 mod runner;
 pub mod sandbox;
+mod screens;
 pub mod topics;
 
 pub use config::parse;

@@ -11,7 +11,6 @@ use crate::error::{Error, Kind, Result};
 use crate::time::Time;
 use crate::view::{Log, View};
 
-
 /// A view without its type: its records as JSON, and its changes. For whoever shows views to others.
 ///
 /// One watcher at a time: [`watch`](Watched::watch) makes the view keep the changes of closed times, at most 262,144 of
@@ -133,7 +132,8 @@ impl<D: Record> Watched for View<D> {
         // What has changed since that time is taken back.
         let mut since: BTreeMap<&D, isize> = BTreeMap::new();
         if at != contents.before {
-            let Some(log) = contents.log.as_ref().filter(|log| log.since <= at && at < contents.before) else {
+            let Some(log) = contents.log.as_ref().filter(|log| log.since <= at && at < contents.before)
+            else {
                 return Ok(None);
             };
             for (data, _, diff) in log.updates.iter().filter(|&&(_, time, _)| time >= at) {
