@@ -103,7 +103,7 @@ pub(crate) struct Log<D> {
 }
 
 /// The most changes that are kept for who watches a view. Past it they are dropped: who watches reads everything anew.
-const LOG: usize = 1 << 18;
+pub(crate) const LOG: usize = 1 << 18;
 
 /// What one worker has told so far.
 struct Shard<D> {
@@ -116,6 +116,24 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl<D: Record> Kept<D> {
+    /// Takes what a worker has closed, in the order of times, below its frontier.
+    pub(crate) fn tell(&self, worker: usize, closed: impl Iterator<Item = Update<D>>, frontier: Time) {
+        let mut shards = lock(&self.shards);
+        let shard = &mut shards[worker];
+        shard.closed.extend(closed);
+        if shard.frontier >= frontier {
+            return;
+        }
+        shard.frontier = frontier;
+        drop(shards);
+        // Who reads at this moment takes in the rest, now or next time.
+        match self.contents.try_lock() {
+            Ok(mut contents) => self.fold(&mut contents),
+            Err(TryLockError::Poisoned(contents)) => self.fold(&mut contents.into_inner()),
+            Err(TryLockError::WouldBlock) => {}
+        }
+    }
+
     /// Takes in what is closed on all workers.
     pub(crate) fn fold(&self, contents: &mut Contents<D>) {
         let mut shards = lock(&self.shards);
@@ -265,19 +283,7 @@ impl<D: Record> View<D> {
                 let frontier = first(&frontiers[0]).unwrap_or(Time::MAX);
                 let later = pending.split_off(&frontier);
                 let closed = std::mem::replace(&mut pending, later);
-                let mut shards = lock(&view.0.shards);
-                let shard = &mut shards[worker];
-                shard.closed.extend(closed.into_values().flatten());
-                if shard.frontier < frontier {
-                    shard.frontier = frontier;
-                    drop(shards);
-                    // Who reads at this moment takes in the rest, now or next time.
-                    match view.0.contents.try_lock() {
-                        Ok(mut contents) => view.0.fold(&mut contents),
-                        Err(TryLockError::Poisoned(contents)) => view.0.fold(&mut contents.into_inner()),
-                        Err(TryLockError::WouldBlock) => {}
-                    }
-                }
+                view.0.tell(worker, closed.into_values().flatten(), frontier);
             }
         });
         progress

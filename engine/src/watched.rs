@@ -54,7 +54,7 @@ pub trait Watched: Send + Sync {
 
     /// Calls `each` with what has changed since this was asked last, or since the view is watched, at times below `before`:
     /// each record as JSON, and how many there are more or less of it. `false`: that is not known, because they were too
-    /// many; [`read`](Watched::read) everything anew.
+    /// many, or because that time has not come; [`read`](Watched::read) everything anew.
     ///
     /// # Errors
     /// A record that cannot be written as JSON; a view that is not kept any longer.
@@ -98,7 +98,9 @@ impl<D: Record> Watched for View<D> {
         if contents.overflowed {
             return Err(self.0.overflow());
         }
-        let Some(log) = contents.log.as_mut().filter(|log| log.since <= before) else { return Ok(false) };
+        let closed = contents.before;
+        let known = |log: &&mut Log<D>| log.since <= before && before <= closed;
+        let Some(log) = contents.log.as_mut().filter(known) else { return Ok(false) };
         log.since = before;
         let closed = log.updates.partition_point(|&(_, time, _)| time < before);
         let mut changes: Vec<(D, isize)> =
@@ -169,5 +171,112 @@ impl<D: Record> Watched for View<D> {
         drop(since);
         self.0.fold(&mut contents);
         Ok(Some(at))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::view::LOG;
+
+    type Contents = BTreeMap<String, isize>;
+
+    fn read(view: &View<u64>, at: Option<Time>) -> Option<Contents> {
+        let mut contents = Contents::new();
+        let read = view.read(at, None, &mut |json, count| {
+            contents.insert(String::from_utf8_lossy(json).into_owned(), count);
+            true
+        });
+        read.unwrap().map(|_| contents)
+    }
+
+    fn add(contents: &mut Contents, record: &str, diff: isize) {
+        let count = contents.entry(record.to_owned()).or_default();
+        *count += diff;
+        if *count == 0 {
+            contents.remove(record);
+        }
+    }
+
+    #[test]
+    fn what_is_read_at_a_time_and_what_has_changed_since_agree() {
+        let view = View::<u64>::new("v", 2, 1_000);
+        view.watch(true);
+        let mut random = 9_u64;
+        let mut below = |bound| {
+            random ^= random << 13;
+            random ^= random >> 7;
+            random ^= random << 17;
+            random % bound
+        };
+        let (mut truth, mut seen) = (BTreeMap::from([(0, Contents::new())]), Contents::new());
+        let mut last = 0;
+        for time in 1..300 {
+            let mut now: Contents = truth[&(time - 1)].clone();
+            let mut told = [Vec::new(), Vec::new()];
+            for _ in 0..below(5) {
+                let (record, diff) = (below(8), if below(2) == 0 { 1 } else { -1 });
+                add(&mut now, &record.to_string(), diff);
+                told[(record % 2) as usize].push((record, time - 1, diff));
+            }
+            truth.insert(time, now);
+            for (worker, told) in told.into_iter().enumerate() {
+                view.0.tell(worker, told.into_iter(), time);
+            }
+            assert_eq!(view.before(), time);
+            if below(3) == 0 {
+                // Any time from the last one on is known, and no other.
+                let at = last + below(time - last + 1);
+                assert_eq!(read(&view, Some(at)).as_ref(), truth.get(&at));
+                assert!(
+                    read(&view, Some(time + 1)).is_none()
+                        && (last == 0 || read(&view, Some(last - 1)).is_none())
+                );
+                let known =
+                    view.changes(at, &mut |json, diff| add(&mut seen, &String::from_utf8_lossy(json), diff));
+                assert!(known.unwrap());
+                assert_eq!(&seen, &truth[&at]);
+                last = at;
+            }
+        }
+        assert_eq!(read(&view, None).as_ref(), truth.get(&299));
+        // From behind a record on.
+        let mut rest = Vec::new();
+        let each = &mut |json: &[u8], _| {
+            rest.push(String::from_utf8_lossy(json).into_owned());
+            rest.len() < 2
+        };
+        view.read(None, Some(b"3"), each).unwrap();
+        let expected = truth[&299].keys().filter(|key| key.as_str() > "3").take(2).cloned();
+        assert_eq!(rest, expected.collect::<Vec<_>>());
+        assert!(view.read(None, Some(b"{"), &mut |_, _| true).is_err());
+    }
+
+    #[test]
+    fn too_many_changes_are_not_kept() {
+        let view = View::<u64>::new("v", 1, usize::MAX);
+        view.watch(true);
+        view.0.tell(0, (0..LOG as u64 + 1).map(|record| (record, 0, 1)), 1);
+        assert!(!view.changes(0, &mut |_, _| {}).unwrap(), "it is known no more");
+        assert_eq!(view.size(), LOG + 1);
+        view.0.tell(0, [(0, 1, -1)].into_iter(), 2);
+        let mut changes = Vec::new();
+        assert!(view.changes(2, &mut |json, diff| changes.push((json.to_owned(), diff))).unwrap());
+        assert_eq!(changes, [(b"0".to_vec(), -1)]);
+    }
+
+    #[test]
+    fn workers_do_not_wait_for_readers() {
+        let view = View::<u64>::new("v", 1, 10);
+        view.0.tell(0, [(7, 0, 1)].into_iter(), 1);
+        let mut seen = 0;
+        view.read(None, None, &mut |_, _| {
+            // On a worker this would be another thread; here a lock that waits would never end.
+            view.0.tell(0, [(8, 1, 1)].into_iter(), 2);
+            seen += 1;
+            true
+        })
+        .unwrap();
+        assert_eq!((seen, view.before(), view.size()), (1, 2, 2));
     }
 }

@@ -47,12 +47,24 @@ function compare(a, b) {
   return order.compare(said(a), said(b));
 }
 
+// So many things glow at most at a time: each is painted anew in every frame.
+const MOST_GLOWS = 120;
+let glows = 0;
+
 /** Lets an element glow for a moment. */
 export function glow(element, kind) {
-  if (still.matches || document.hidden) return;
-  const color = getComputedStyle(document.documentElement).getPropertyValue(`--glow-${kind}`);
-  element.animate([{ backgroundColor: color }, { backgroundColor: 'transparent' }], { duration: 1400, easing: 'ease-out' });
+  if (glows >= MOST_GLOWS || still.matches || document.hidden) return;
+  glows += 1;
+  const color = `var(--glow-${kind})`;
+  const frames = [{ backgroundColor: color }, { backgroundColor: 'transparent' }];
+  const animation = element.animate(frames, { duration: 1000, easing: 'ease-out' });
+  animation.finished.catch(() => {}).finally(() => { glows -= 1; });
 }
+
+// Which lines can be seen: others need not glow.
+const watcher = new IntersectionObserver((entries) => {
+  for (const { target, isIntersecting } of entries) target.seen = isIntersecting;
+});
 
 export class Table {
   /** `rows` are those of the connection; `open(row)` is called for one that is chosen. */
@@ -118,6 +130,7 @@ export class Table {
     const kept = new Set(wanted.map((row) => row.row));
     for (const [number, { line }] of this.lines) {
       if (!kept.has(number)) {
+        watcher.unobserve(line);
         line.remove();
         this.lines.delete(number);
       }
@@ -132,7 +145,7 @@ export class Table {
     }
     for (const { row, before } of fresh.slice(0, 300)) {
       const known = this.lines.get(row.row);
-      if (known) glow(known.line, before ? 'same' : 'new');
+      if (known && known.line.seen !== false) glow(known.line, before ? 'same' : 'new');
     }
     const { error, more, ready } = this.rows;
     const hidden = rows.length - wanted.length;
@@ -212,6 +225,7 @@ export class Table {
       if (numeric) cell.className = 'number';
       known.cells.push(cell);
     }
+    watcher.observe(line);
     this.lines.set(row.row, known);
     this.fill(known, row, false);
     if (this.chosen === row.row) line.classList.add('chosen');
@@ -234,7 +248,7 @@ export class Table {
       if (cell.textContent === text) return;
       cell.textContent = text;
       known.values[index] = value;
-      if (shines) {
+      if (shines && known.line.seen) {
         const numbers = typeof value === 'number' && typeof was === 'number';
         glow(cell, numbers ? (value > was ? 'up' : 'down') : 'same');
       }
