@@ -25,7 +25,7 @@ fn program() -> Command {
         profile.join("examples/hot_depots")
     });
     let mut command = Command::new(path);
-    command.env_clear().stderr(Stdio::piped()).stdout(Stdio::piped());
+    command.env_clear().env("NEKTON_LISTEN", "none").stderr(Stdio::piped()).stdout(Stdio::piped());
     command
 }
 

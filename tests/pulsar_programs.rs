@@ -30,7 +30,11 @@ fn program() -> Command {
     });
     let mut command = Command::new(path);
     // What Pulsar remembers is looked at here.
-    command.env_clear().env("NEKTON_CHECKPOINTS", "none").stderr(Stdio::piped()).stdout(Stdio::piped());
+    command
+        .env_clear()
+        .envs([("NEKTON_CHECKPOINTS", "none"), ("NEKTON_LISTEN", "none")])
+        .stderr(Stdio::piped())
+        .stdout(Stdio::piped());
     command
 }
 

@@ -31,10 +31,13 @@ pub(crate) const MOST_PARTS: usize = 16;
 /// How long a feed with room is not filled up again, at least.
 const REFILL: Duration = Duration::from_secs(1);
 
+/// What a client wants to watch, and its own number for it.
+type Watch = (u32, Vec<Result<Wanted, String>>);
+
 /// What clients tell the hub.
 enum Ask {
-    Join(u64, mpsc::Sender<Utf8Bytes>),
-    Watch(u64, u32, Vec<Result<Wanted, String>>),
+    Join(u64, mpsc::Sender<Utf8Bytes>, Watch),
+    Watch(u64, Watch),
     Leave(u64),
     End,
 }
@@ -65,8 +68,8 @@ pub(crate) struct Watching {
 
 impl Watching {
     /// Watches these from now on, and nothing else. The next frame with this number is a snapshot.
-    pub(crate) fn watch(&self, number: u32, wanted: Vec<Result<Wanted, String>>) {
-        let _ = self.asks.send(Ask::Watch(self.number, number, wanted));
+    pub(crate) fn watch(&self, watch: Watch) {
+        let _ = self.asks.send(Ask::Watch(self.number, watch));
     }
 }
 
@@ -87,11 +90,11 @@ impl Hub {
         Ok((hub, thread))
     }
 
-    /// A new client, which watches nothing yet.
-    pub(crate) fn join(&self) -> Watching {
+    /// A new client.
+    pub(crate) fn join(&self, watch: Watch) -> Watching {
         let number = self.counts.next.fetch_add(1, Ordering::Relaxed);
         let (frames, taken) = mpsc::channel(QUEUE);
-        let _ = self.asks.send(Ask::Join(number, frames));
+        let _ = self.asks.send(Ask::Join(number, frames, watch));
         Watching { number, asks: self.asks.clone(), frames: taken }
     }
 
@@ -204,16 +207,11 @@ impl Room {
 
     fn take(&mut self, ask: Ask) {
         match ask {
-            Ask::Join(number, frames) => {
-                self.clients.insert(number, Client { frames, sight: Sight::default(), current: false });
+            Ask::Join(client, frames, watch) => {
+                self.clients.insert(client, Client { frames, sight: Sight::default(), current: false });
+                self.watch(client, watch);
             }
-            Ask::Watch(client, number, wanted) => {
-                let parts = wanted.into_iter().take(MOST_PARTS).map(|wanted| self.part(wanted)).collect();
-                if let Some(client) = self.clients.get_mut(&client) {
-                    (client.sight, client.current) = (Sight { number, parts }, false);
-                }
-                self.tidy();
-            }
+            Ask::Watch(client, watch) => self.watch(client, watch),
             Ask::Leave(number) => {
                 self.clients.remove(&number);
                 self.tidy();
@@ -221,6 +219,14 @@ impl Room {
             Ask::End => {}
         }
         self.counts.clients.store(self.clients.len() as u64, Ordering::Relaxed);
+    }
+
+    fn watch(&mut self, client: u64, (number, wanted): Watch) {
+        let parts = wanted.into_iter().take(MOST_PARTS).map(|wanted| self.part(wanted)).collect();
+        if let Some(client) = self.clients.get_mut(&client) {
+            (client.sight, client.current) = (Sight { number, parts }, false);
+        }
+        self.tidy();
     }
 
     /// The feed of these wishes, a new one if nobody has it yet.

@@ -154,8 +154,7 @@ async fn respond(
             query.only(&["filter", "key", "limit"]).map_err(bad)?;
             routes.view(view)?;
             let wanted = wanted(view, query.get("key"), &query)?;
-            let watching = routes.hub.join();
-            watching.watch(1, vec![Ok(wanted)]);
+            let watching = routes.hub.join((1, vec![Ok(wanted)]));
             let mut answer = Response::new(Either::Right(Events::new(watching)));
             let kind = HeaderValue::from_static("text/event-stream");
             answer.headers_mut().insert(header::CONTENT_TYPE, kind);

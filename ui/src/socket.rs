@@ -76,7 +76,7 @@ type Socket = WebSocketStream<TokioIo<hyper::upgrade::Upgraded>>;
 
 /// Why the connection is to be closed; `None` if it is broken already.
 async fn talk(socket: &mut Socket, hub: &Hub) -> Option<(CloseCode, &'static str)> {
-    let mut watching = hub.join();
+    let mut watching = hub.join((0, Vec::new()));
     let mut pings = interval(PING);
     pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut heard = Instant::now();
@@ -89,7 +89,7 @@ async fn talk(socket: &mut Socket, hub: &Hub) -> Option<(CloseCode, &'static str
                     Message::Text(text) => match serde_json::from_str::<Watch>(&text) {
                         Ok(Watch { watch, views }) if views.len() <= MOST_PARTS => {
                             let wanted = views.into_iter().map(Asked::understood).collect();
-                            watching.watch(watch, wanted);
+                            watching.watch((watch, wanted));
                         }
                         Ok(_) => return Some((CloseCode::Policy, "too many views")),
                         Err(error) => {
