@@ -78,6 +78,7 @@ mod pages {
         learning: "docs/learning.md",
         time: "docs/time.md",
         running: "docs/running.md",
+        screens: "docs/screens.md",
         consistent_reading: "docs/consistent-reading.md",
         pulsar: "docs/pulsar.md",
         sandbox: "docs/sandbox.md",

@@ -35,8 +35,20 @@ export function shown(value) {
 /** A key as people say it. */
 export const said = (key) => (typeof key === 'string' ? key : JSON.stringify(key));
 
-/** A record without a value is all key: its fields are shown. */
-const content = (row) => (row.value === null && row.key && typeof row.key === 'object' ? row.key : row.value);
+/**
+ * What a row is called, and what is shown of it. A record without a value is all key. Where that is a variant of a type,
+ * such as {"Plane":["N12345",{..}]}, it is called by its kind and key.
+ */
+export function naming({ key, value }) {
+  if (value !== null || key === null || typeof key !== 'object') return [said(key), value];
+  const entries = Object.entries(key);
+  if (Array.isArray(key) || entries.length !== 1) return [null, key];
+  const [[kind, inner]] = entries;
+  const pair = Array.isArray(inner) && inner.length === 2;
+  return pair ? [`${kind} ${said(inner[0])}`, inner[1]] : [kind, inner];
+}
+
+const content = (row) => naming(row)[1];
 
 const order = new Intl.Collator('en', { numeric: true });
 
@@ -123,7 +135,7 @@ export class Table {
     const rows = [...this.rows.rows.values()];
     this.arrange(rows);
     const { path, down } = this.sort;
-    const by = path === null ? (row) => row.key : (row) => this.value(row, path);
+    const by = path === null ? (row) => naming(row)[0] ?? row.key : (row) => this.value(row, path);
     const keyed = rows.map((row) => [by(row), row]);
     keyed.sort(([a, x], [b, y]) => (down ? compare(b, a) : compare(a, b)) || compare(x.key, y.key));
     const wanted = keyed.slice(0, this.most).map(([, row]) => row);
@@ -163,7 +175,7 @@ export class Table {
     let pairs = false;
     for (const row of rows) {
       several ||= row.count !== 1;
-      pairs ||= content(row) !== row.key;
+      pairs ||= naming(row)[0] !== null;
       for (const [name, value] of fields(content(row))) {
         if (!columns.has(name) && columns.size >= MOST_COLUMNS) continue;
         const numeric = typeof value === 'number' && !isTime(value);
@@ -217,7 +229,7 @@ export class Table {
     if (this.pairs) {
       const cell = document.createElement('th');
       cell.scope = 'row';
-      cell.textContent = said(row.key);
+      cell.textContent = naming(row)[0] ?? '';
       line.append(cell);
     }
     for (const { numeric } of this.columns) {

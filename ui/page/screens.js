@@ -1,7 +1,7 @@
 // What fills the page: all views, one view, one agent.
 
 import { clock, isTime, number, span, spark } from './charts.js';
-import { Table, differences, fields, glow, said, shown } from './rows.js';
+import { Table, differences, fields, glow, naming, said, shown } from './rows.js';
 
 function element(tag, properties = {}, ...children) {
   const made = Object.assign(document.createElement(tag), properties);
@@ -107,7 +107,7 @@ export class AgentScreen {
   constructor(live, view, key, views) {
     this.view = view;
     this.key = key;
-    this.title = said(key);
+    this.title = naming({ key, value: null })[0] ?? said(key);
     const text = JSON.stringify(key);
     const others = views.filter((other) => other !== view).slice(0, 7);
     const asked = [view, ...others].map((of) => ({ view: of, key: text, limit: 100 }));
@@ -196,8 +196,7 @@ export class AgentScreen {
 
   facts(of, row) {
     const list = element('dl', { className: 'facts' });
-    const content = row.value === null && typeof row.key === 'object' ? row.key : row.value;
-    for (const [name, value] of fields(content)) {
+    for (const [name, value] of fields(naming(row)[1])) {
       const id = `${of}\n${name}`;
       const cell = element('dd', {}, shown(value));
       const known = this.values.get(id);
