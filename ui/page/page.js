@@ -214,7 +214,11 @@ document.addEventListener('keydown', (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || at('keys').open) return;
   const { target, key } = event;
   if (target instanceof HTMLInputElement) {
-    if (key === 'Escape' || key === 'Enter' || key === 'ArrowDown') target.blur();
+    if (key === 'Escape' || key === 'Enter' || key === 'ArrowDown') {
+      target.blur();
+      // Of itself, Escape would empty the filter.
+      event.preventDefault();
+    }
     if (key === 'ArrowDown') KEYS.ArrowDown();
     return;
   }
