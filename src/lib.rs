@@ -46,6 +46,7 @@ mod publish;
 pub mod read;
 mod runner;
 pub mod sandbox;
+mod screens;
 pub mod topics;
 
 pub use config::parse;
@@ -79,6 +80,7 @@ mod pages {
         learning: "docs/learning.md",
         time: "docs/time.md",
         running: "docs/running.md",
+        screens: "docs/screens.md",
         consistent_reading: "docs/consistent-reading.md",
         pulsar: "docs/pulsar.md",
         sandbox: "docs/sandbox.md",

@@ -15,9 +15,11 @@ use nekton_engine::{
     Checked, Checkpoint, Checkpoints, Delivery, Error, Flow, JobConfig, Notes, OnBadInput, Result, Stop,
     Summary, Time,
 };
+use nekton_ui::About;
 
 use crate::access::Access;
 use crate::cluster::ClusterFlags;
+use crate::screens::ScreenFlags;
 use crate::topics::ByUrl;
 
 // Clap prints these lines where a program says nothing about itself, so there is no example among them.
@@ -142,6 +144,8 @@ pub struct Runner {
     /// Say whether the job could go on from its checkpoints, and run nothing: `nekton check`
     #[arg(long, env = "NEKTON_CHECK", hide = true)]
     check: bool,
+    #[command(flatten)]
+    screens: ScreenFlags,
     #[command(flatten)]
     access: Access,
     #[arg(skip)]
@@ -477,7 +481,15 @@ impl Runner {
             print_checked(name, place.as_deref(), &nekton_engine::check(config, Arc::new(topics), program)?);
             std::process::exit(0);
         }
-        nekton_engine::run(config, Arc::new(topics), program)
+        let about =
+            About { workers: self.workers * self.processes, processes: self.processes, ..About::job(name) };
+        let screens = match self.process {
+            0 => self.screens.open(about, &config.live)?,
+            _ => None,
+        };
+        let done = nekton_engine::run(config, Arc::new(topics), program);
+        drop(screens);
+        done
     }
 
     /// Whether the program was started by `nekton check`, which nothing may leave a trace of.

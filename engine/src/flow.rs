@@ -4,6 +4,7 @@ use std::any::Any;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use differential_dataflow::VecCollection;
@@ -91,7 +92,9 @@ impl<'s> Flow<'s> {
         let asked = Rc::new(RefCell::new(Asked::default()));
         let marks = marks(scope, &pace, &shared, &asked);
         if let Some(durable) = shared.durable() {
-            pace.start_after(durable.plan.replay_until.unwrap_or(durable.plan.last_time()));
+            let until = durable.plan.replay_until.unwrap_or(durable.plan.last_time());
+            shared.counters.replays.store(until, Ordering::Relaxed);
+            pace.start_after(until);
         }
         let inner = Building {
             pace,
@@ -419,6 +422,9 @@ impl<'s> Flow<'s> {
         };
         if self.inner.shared.rehearse(|_| {}) {
             return view;
+        }
+        if config.process == 0 {
+            config.live.add(view.clone());
         }
         let progress = view.feed(collection.collect().inner, (self.scope.index(), workers));
         self.inner.progress.borrow_mut().push(progress);

@@ -12,6 +12,7 @@ use crate::durable::check::Built;
 use crate::durable::replay::Checkpoint;
 use crate::durable::{Checkpoints, Durable};
 use crate::error::{Error, Kind, Result};
+use crate::live::{InFlight, Live};
 use crate::machine::Machine;
 use crate::simulator::Simulator;
 use crate::time::Time;
@@ -97,6 +98,8 @@ pub struct JobConfig {
     pub delivery: Delivery,
     /// Who is told what people want to know of a start.
     pub notes: Notes,
+    /// Shows the job from outside while it runs.
+    pub live: Live,
     /// A simulated machine to run on, for tests; `None`: this one.
     pub simulator: Option<Simulator>,
 }
@@ -159,6 +162,7 @@ impl JobConfig {
             progress_marks: None,
             delivery: Delivery::default(),
             notes: Notes::default(),
+            live: Live::default(),
             simulator: None,
         }
     }
@@ -268,6 +272,15 @@ pub struct Counters {
     pub(crate) dead_letters: AtomicU64,
     pub(crate) messages: AtomicU64,
     pub(crate) epochs: AtomicU64,
+    /// All before this time has arrived everywhere.
+    pub(crate) before: AtomicU64,
+    pub(crate) checkpoints: AtomicU64,
+    /// All before this time is in a checkpoint.
+    pub(crate) committed: AtomicU64,
+    /// The last time that an earlier run has bound.
+    pub(crate) replays: AtomicU64,
+    /// A worker each.
+    pub(crate) in_flight: Box<[InFlight]>,
 }
 
 /// Sources that have been opened, by name.
@@ -276,7 +289,7 @@ pub(crate) type Sources = HashMap<String, Result<Arc<dyn Source>>>;
 /// What the workers of one process share.
 pub(crate) struct Shared {
     pub(crate) config: JobConfig,
-    pub(crate) counters: Counters,
+    pub(crate) counters: Arc<Counters>,
     pub(crate) machine: Machine,
     topics: Arc<dyn Topics>,
     sources: Mutex<Sources>,
@@ -292,8 +305,11 @@ impl Shared {
     pub(crate) fn new(config: JobConfig, topics: Arc<dyn Topics>, durable: Option<Durable>) -> Self {
         Shared {
             machine: config.machine(),
+            counters: Arc::new(Counters {
+                in_flight: (0..config.workers).map(|_| InFlight::default()).collect(),
+                ..Counters::default()
+            }),
             config,
-            counters: Counters::default(),
             topics,
             sources: Mutex::default(),
             sinks: Mutex::default(),

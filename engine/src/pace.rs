@@ -15,6 +15,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
@@ -40,6 +41,8 @@ const EPOCH: Duration = Duration::from_millis(1);
 /// The pace of one worker.
 pub(crate) struct Pace {
     shared: Arc<Shared>,
+    /// The worker's number in its process.
+    local: usize,
     /// The time that the next record gets at least; all before is closed here.
     open: Cell<Time>,
     /// The furthest that a peer has asked this worker to go.
@@ -76,9 +79,10 @@ pub(crate) struct Pace {
 }
 
 impl Pace {
-    pub(crate) fn new(shared: Arc<Shared>) -> Rc<Self> {
+    pub(crate) fn new(shared: Arc<Shared>, local: usize) -> Rc<Self> {
         Rc::new(Pace {
             shared,
+            local,
             open: Cell::new(0),
             asked: Cell::new(0),
             stamped: Cell::new(None),
@@ -180,7 +184,7 @@ impl Pace {
             let now = self.shared.machine.instant();
             let in_time = |next: &Instant| now.saturating_duration_since(*next) < EPOCH;
             self.next.set(Some(self.next.get().filter(in_time).unwrap_or(now) + EPOCH));
-            self.shared.counters.epochs.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            self.shared.counters.epochs.fetch_add(1, Ordering::Relaxed);
         }
     }
 
@@ -196,6 +200,7 @@ impl Pace {
     pub(crate) fn after_step(&self) {
         if let Some(time) = self.stamped.take() {
             self.in_flight.borrow_mut().push_back(time);
+            self.show();
             self.open.set(self.open.get().max(self.asked.get()).max(time + 1));
             self.tick.set(Some(self.open.get()));
             self.wake();
@@ -225,6 +230,14 @@ impl Pace {
     /// An epoch of a time of long ago was read again: it is in flight like others.
     pub(crate) fn replayed(&self, time: Time) {
         self.in_flight.borrow_mut().push_back(time);
+        self.show();
+    }
+
+    /// Tells who looks on what is in flight.
+    fn show(&self) {
+        let in_flight = self.in_flight.borrow();
+        let oldest = in_flight.front().copied().unwrap_or_default();
+        self.shared.counters.in_flight[self.local].set(in_flight.len(), oldest);
     }
 
     /// Whether what was read before may be read again now, or too much of that is in flight.
@@ -294,6 +307,8 @@ impl Pace {
             in_flight.pop_front();
         }
         drop(in_flight);
+        self.show();
+        self.shared.counters.before.fetch_max(frontier.unwrap_or(Time::MAX), Ordering::Relaxed);
         self.wake();
     }
 

@@ -101,6 +101,7 @@ where
     machine.expect(config.workers);
     let (durable, storing) = durable.unzip();
     let shared = Arc::new(Shared::new(config, topics, durable).with_sources(sources));
+    shared.config.live.attach(shared.counters.clone());
     if let Some(links) = &links {
         let shared = Arc::downgrade(&shared);
         links.watch(move |error| {
@@ -271,7 +272,7 @@ where
     let local = worker.index() % shared.config.workers;
     let turn = if shared.rehearse(|_| {}) { None } else { shared.machine.enter(local) };
     let outcome = catch_unwind(AssertUnwindSafe(|| {
-        let pace = Pace::new(shared.clone());
+        let pace = Pace::new(shared.clone(), local);
         worker.dataflow::<Time, _, _>(|scope| {
             let mut flow = Flow::new(scope, pace.clone(), shared.clone(), views.clone());
             program(&mut flow);
@@ -285,6 +286,9 @@ where
         }
         if shared.rehearse(|_| {}) {
             return;
+        }
+        if local == 0 && !shared.failed() {
+            shared.config.live.begin();
         }
         match &turn {
             None => {

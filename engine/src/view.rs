@@ -1,9 +1,11 @@
 //! Views: collections that are kept in memory to be looked at, at one consistent time.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::rc::Rc;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
 use timely::dataflow::StreamVec;
 use timely::dataflow::channels::pact::Exchange;
@@ -19,8 +21,8 @@ use crate::time::Time;
 ///
 /// It holds each record with its count at the greatest time that is closed on all workers: a
 /// [`snapshot`](View::snapshot) never mixes times. Cost: a record and about 40 bytes each, a search in a tree a change,
-/// one lock an epoch and worker. It is bounded: past the job's `view_limit`, its memory is given
-/// back and snapshots say so, while the job goes on.
+/// one lock an epoch and worker. Workers never wait for who reads: what closes meanwhile is put aside. It is bounded: past
+/// the job's `view_limit`, its memory is given back and snapshots say so, while the job goes on.
 ///
 /// ```
 /// # mod setup { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/setup.rs")); } use setup::*;
@@ -46,7 +48,7 @@ use crate::time::Time;
 /// assert_eq!(view.snapshot()?, Snapshot { before: Time::MAX, records: vec![((7, 64), 1), ((8, 12), 1)] });
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-pub struct View<D>(Arc<Mutex<Kept<D>>>);
+pub struct View<D>(pub(crate) Arc<Kept<D>>);
 
 impl<D> Clone for View<D> {
     fn clone(&self) -> Self {
@@ -73,15 +75,35 @@ pub struct Snapshot<D> {
 /// A record's change at a time.
 type Update<D> = (D, Time, isize);
 
-struct Kept<D> {
-    name: String,
+pub(crate) struct Kept<D> {
+    pub(crate) name: String,
     limit: usize,
-    overflowed: bool,
-    /// All below this time is in `records`.
-    before: Time,
-    records: BTreeMap<D, isize>,
-    shards: Vec<Shard<D>>,
+    /// What workers have told and is not in `contents` yet: locked for moments only.
+    shards: Mutex<Vec<Shard<D>>>,
+    /// Locked as long as somebody reads. Workers only try.
+    contents: Mutex<Contents<D>>,
+    /// Of `contents`, for who does not want to wait for its lock.
+    before: AtomicU64,
+    pub(crate) size: AtomicUsize,
 }
+
+pub(crate) struct Contents<D> {
+    pub(crate) overflowed: bool,
+    /// All below this time is in `records`.
+    pub(crate) before: Time,
+    pub(crate) records: BTreeMap<D, isize>,
+    /// While somebody watches: the last changes.
+    pub(crate) log: Option<Log<D>>,
+}
+
+/// What has changed since a time, in the order of times.
+pub(crate) struct Log<D> {
+    pub(crate) since: Time,
+    pub(crate) updates: VecDeque<Update<D>>,
+}
+
+/// The most changes that are kept for who watches a view. Past it they are dropped: who watches reads everything anew.
+pub(crate) const LOG: usize = 1 << 18;
 
 /// What one worker has told so far.
 struct Shard<D> {
@@ -89,42 +111,109 @@ struct Shard<D> {
     closed: VecDeque<Update<D>>,
 }
 
-impl<D: Ord> Kept<D> {
-    fn fold(&mut self) {
-        let before = self.shards.iter().map(|shard| shard.frontier).min().unwrap_or(0);
-        if before <= self.before {
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl<D: Record> Kept<D> {
+    /// Takes what a worker has closed, in the order of times, below its frontier.
+    pub(crate) fn tell(&self, worker: usize, closed: impl Iterator<Item = Update<D>>, frontier: Time) {
+        let mut shards = lock(&self.shards);
+        let shard = &mut shards[worker];
+        shard.closed.extend(closed);
+        if shard.frontier >= frontier {
             return;
         }
-        self.before = before;
-        for shard in &mut self.shards {
-            while shard.closed.front().is_some_and(|&(_, time, _)| time < before) {
-                let Some((data, _, diff)) = shard.closed.pop_front() else { break };
-                if self.overflowed {
-                    continue;
+        shard.frontier = frontier;
+        drop(shards);
+        // Who reads at this moment takes in the rest, now or next time.
+        match self.contents.try_lock() {
+            Ok(mut contents) => self.fold(&mut contents),
+            Err(TryLockError::Poisoned(contents)) => self.fold(&mut contents.into_inner()),
+            Err(TryLockError::WouldBlock) => {}
+        }
+    }
+
+    /// Takes in what is closed on all workers.
+    pub(crate) fn fold(&self, contents: &mut Contents<D>) {
+        let mut shards = lock(&self.shards);
+        let before = shards.iter().map(|shard| shard.frontier).min().unwrap_or(0);
+        if before <= contents.before {
+            return;
+        }
+        let mut updates = Vec::new();
+        let several = shards.len() > 1;
+        for shard in &mut *shards {
+            let closed = shard.closed.partition_point(|&(_, time, _)| time < before);
+            updates.extend(shard.closed.drain(..closed));
+        }
+        drop(shards);
+        contents.before = before;
+        if !contents.overflowed {
+            if let Some(log) = &mut contents.log {
+                if several {
+                    updates.sort_by_key(|&(_, time, _)| time);
                 }
-                let count = self.records.entry(data);
-                match count {
-                    std::collections::btree_map::Entry::Occupied(mut entry) => {
+                if log.updates.len() + updates.len() > LOG {
+                    *log = Log { since: before, updates: VecDeque::new() };
+                } else {
+                    log.updates.extend(updates.iter().cloned());
+                }
+            }
+            for (data, _, diff) in updates {
+                match contents.records.entry(data) {
+                    Entry::Occupied(mut entry) => {
                         *entry.get_mut() += diff;
                         if *entry.get() == 0 {
                             entry.remove();
                         }
                     }
-                    std::collections::btree_map::Entry::Vacant(entry) => {
+                    Entry::Vacant(entry) => {
                         entry.insert(diff);
                     }
                 }
             }
         }
-        if self.records.len() > self.limit {
+        if contents.records.len() > self.limit {
             tracing::warn!(
                 view = self.name,
                 limit = self.limit,
                 "the view has too many records and is not kept any longer"
             );
-            self.overflowed = true;
-            self.records = BTreeMap::new();
+            *contents =
+                Contents { overflowed: true, before, records: BTreeMap::new(), log: contents.log.take() };
+            if let Some(log) = &mut contents.log {
+                *log = Log { since: before, updates: VecDeque::new() };
+            }
         }
+        self.size.store(contents.records.len(), Ordering::Relaxed);
+        self.before.store(before, Ordering::Relaxed);
+    }
+
+    /// The contents with all that is closed.
+    pub(crate) fn read(&self) -> MutexGuard<'_, Contents<D>> {
+        let mut contents = lock(&self.contents);
+        self.fold(&mut contents);
+        contents
+    }
+
+    pub(crate) fn write(&self, data: &D, into: &mut Vec<u8>) -> Result<()> {
+        into.clear();
+        serde_json::to_writer(into, data).map_err(|error| {
+            let why = format!("a record of view {:?} cannot be written as JSON: {error}", self.name);
+            Error::new(Kind::Config, why)
+        })
+    }
+
+    pub(crate) fn overflow(&self) -> Error {
+        Error::new(
+            Kind::Config,
+            format!(
+                "view {:?} has more than {} records and is not kept: raise the limit of views, or keep a \
+                 smaller collection",
+                self.name, self.limit
+            ),
+        )
     }
 }
 
@@ -132,18 +221,15 @@ impl<D: Record> View<D> {
     /// A view to be fed by `workers` workers.
     pub(crate) fn new(name: &str, workers: usize, limit: usize) -> Self {
         let shards = (0..workers).map(|_| Shard { frontier: 0, closed: VecDeque::new() }).collect();
-        View(Arc::new(Mutex::new(Kept {
+        let contents = Contents { overflowed: false, before: 0, records: BTreeMap::new(), log: None };
+        View(Arc::new(Kept {
             name: name.to_owned(),
             limit,
-            overflowed: false,
-            before: 0,
-            records: BTreeMap::new(),
-            shards,
-        })))
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Kept<D>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+            shards: Mutex::new(shards),
+            contents: Mutex::new(contents),
+            before: AtomicU64::new(0),
+            size: AtomicUsize::new(0),
+        }))
     }
 
     /// The contents at the last closed time. Copies them: cost proportional to their number.
@@ -151,20 +237,13 @@ impl<D: Record> View<D> {
     /// # Errors
     /// [`Kind::Config`] when the view has outgrown the job's `view_limit`.
     pub fn snapshot(&self) -> Result<Snapshot<D>> {
-        let kept = self.lock();
-        if kept.overflowed {
-            return Err(Error::new(
-                Kind::Config,
-                format!(
-                    "view {:?} has more than {} records and is not kept: raise the limit of views, or keep a \
-                     smaller collection",
-                    kept.name, kept.limit
-                ),
-            ));
+        let contents = self.0.read();
+        if contents.overflowed {
+            return Err(self.0.overflow());
         }
         Ok(Snapshot {
-            before: kept.before,
-            records: kept.records.iter().map(|(data, count)| (data.clone(), *count)).collect(),
+            before: contents.before,
+            records: contents.records.iter().map(|(data, count)| (data.clone(), *count)).collect(),
         })
     }
 
@@ -178,7 +257,7 @@ impl<D: Record> View<D> {
     where
         D: std::hash::Hash,
     {
-        let mut builder = OperatorBuilder::new(format!("View: {}", self.lock().name), updates.scope());
+        let mut builder = OperatorBuilder::new(format!("View: {}", self.0.name), updates.scope());
         let mut input = builder.new_input(
             updates,
             Exchange::new(move |(data, _, _): &Update<D>| (fixed_hash(data) >> 32) % workers as u64),
@@ -204,13 +283,7 @@ impl<D: Record> View<D> {
                 let frontier = first(&frontiers[0]).unwrap_or(Time::MAX);
                 let later = pending.split_off(&frontier);
                 let closed = std::mem::replace(&mut pending, later);
-                let mut kept = view.lock();
-                let shard = &mut kept.shards[worker];
-                shard.closed.extend(closed.into_values().flatten());
-                if shard.frontier < frontier {
-                    shard.frontier = frontier;
-                    kept.fold();
-                }
+                view.0.tell(worker, closed.into_values().flatten(), frontier);
             }
         });
         progress

@@ -37,6 +37,9 @@ pub fn build(flow: &mut Flow<'_>, replay: Option<u64>) -> View<Line> {
     flow.sink("airports", upsert(&airports));
     flow.sink("aloft", changes(&aloft));
 
+    flow.view("airports", &airports);
+    flow.view("carriers", &carriers.map(|(code, tally)| (code, tally.figures)));
+    flow.view("aloft", &aloft);
     let lines = airports
         .map(|(code, figures)| Line::Airport(code, figures))
         .concat(carriers.map(|(code, tally)| Line::Carrier(code, tally)))

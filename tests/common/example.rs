@@ -20,6 +20,6 @@ pub fn example(name: &str) -> Command {
         profile.join("examples")
     });
     let mut command = Command::new(folder.join(name));
-    command.env_clear().stderr(Stdio::piped()).stdout(Stdio::piped());
+    command.env_clear().env("NEKTON_LISTEN", "none").stderr(Stdio::piped()).stdout(Stdio::piped());
     command
 }

@@ -87,7 +87,8 @@ pub fn program() {
 pub fn command(flags: &str) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["--exact", "program", "--ignored", "--nocapture"]);
-    command.env("NEKTON_TEST_FLAGS", flags).stdout(Stdio::null()).stderr(Stdio::inherit());
+    command.env("NEKTON_TEST_FLAGS", flags).env("NEKTON_LISTEN", "none");
+    command.stdout(Stdio::null()).stderr(Stdio::inherit());
     command
 }
 

@@ -4,6 +4,7 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
@@ -115,6 +116,8 @@ pub(crate) fn commit<'s>(
                     Err(error) => shared_.fail(error),
                     Ok((time, oldest)) => {
                         tracing::info!(time, "checkpoint");
+                        shared_.counters.committed.store(time, Ordering::Relaxed);
+                        shared_.counters.checkpoints.fetch_add(1, Ordering::Relaxed);
                         reads.borrow_mut().committed(time, oldest);
                         let mut handle = output.activate();
                         let mut session = handle.session(&*held);

@@ -1,0 +1,46 @@
+//! Where a job shows itself: flags of every program.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use nekton_engine::{Error, Live, Result};
+use nekton_ui::{About, Listen, Screens};
+
+/// The variable with the token itself, which is no flag: other users of a machine see those.
+const TOKEN: &str = "NEKTON_LISTEN_TOKEN";
+
+/// Flags for the screens.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Screens", about = None, long_about = None)]
+pub(crate) struct ScreenFlags {
+    /// Where the job shows itself, to browsers and to programs, from process 0; none: nowhere
+    /// [default: 127.0.0.1:9090, or the next port that is free]
+    #[arg(long, env = "NEKTON_LISTEN", value_name = "ADDRESS:PORT")]
+    listen: Option<Listen>,
+    /// A file with a token that whoever looks must know, at least 16 letters; or NEKTON_LISTEN_TOKEN with the token itself.
+    /// Needed where other machines can reach the address
+    #[arg(long, env = "NEKTON_LISTEN_TOKEN_FILE", value_name = "FILE")]
+    listen_token_file: Option<PathBuf>,
+}
+
+impl ScreenFlags {
+    /// Starts the server, if there is to be one.
+    pub(crate) fn open(&self, about: About, live: &Live) -> Result<Option<Screens>> {
+        let token = match &self.listen_token_file {
+            Some(path) => {
+                let read = std::fs::read_to_string(path)
+                    .map_err(|error| Error::io(format!("--listen-token-file {}", path.display()), &error))?;
+                Some(read)
+            }
+            None => std::env::var(TOKEN).ok(),
+        };
+        let token = token.map(|token| token.trim().to_owned());
+        let name = about.job.clone();
+        let screens = Screens::open(self.listen.unwrap_or_default(), token, about, live.clone())?;
+        if let Some(screens) = &screens {
+            let invitation = screens.invitation();
+            live.when_begun(move || eprintln!("{name} {invitation}"));
+        }
+        Ok(screens)
+    }
+}
