@@ -253,7 +253,8 @@ where
         }
         let ended = self.next_time().is_none()
             && self.shared.config.until_end
-            && self.partitions.iter().all(|p| p.ended);
+            // One that had no turn at the last time that was replayed may hold what follows.
+            && self.partitions.iter().all(|p| p.ended && p.held.is_empty());
         if !more && ended && !self.shared.held_open() && self.seen == self.source.partitions() {
             return Ok(Polled::End);
         }
