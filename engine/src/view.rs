@@ -115,6 +115,23 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Adds changes to the counts of records.
+fn take_in<D: Ord>(records: &mut BTreeMap<D, isize>, updates: Vec<Update<D>>) {
+    for (data, _, diff) in updates {
+        match records.entry(data) {
+            Entry::Occupied(mut entry) => {
+                *entry.get_mut() += diff;
+                if *entry.get() == 0 {
+                    entry.remove();
+                }
+            }
+            Entry::Vacant(entry) => {
+                entry.insert(diff);
+            }
+        }
+    }
+}
+
 impl<D: Record> Kept<D> {
     /// Takes what a worker has closed, in the order of times, below its frontier.
     pub(crate) fn tell(&self, worker: usize, closed: impl Iterator<Item = Update<D>>, frontier: Time) {
@@ -150,28 +167,25 @@ impl<D: Record> Kept<D> {
         drop(shards);
         contents.before = before;
         if !contents.overflowed {
-            if let Some(log) = &mut contents.log {
+            let Contents { records, log, .. } = contents;
+            if let Some(log) = log.as_mut().filter(|log| log.updates.len() + updates.len() > LOG) {
+                *log = Log { since: before, updates: VecDeque::new() };
+                take_in(records, updates);
+            } else if let Some(log) = log {
                 if several {
                     updates.sort_by_key(|&(_, time, _)| time);
                 }
-                if log.updates.len() + updates.len() > LOG {
-                    *log = Log { since: before, updates: VecDeque::new() };
-                } else {
-                    log.updates.extend(updates.iter().cloned());
-                }
-            }
-            for (data, _, diff) in updates {
-                match contents.records.entry(data) {
-                    Entry::Occupied(mut entry) => {
-                        *entry.get_mut() += diff;
-                        if *entry.get() == 0 {
-                            entry.remove();
-                        }
+                // Only what is new is copied.
+                for (data, time, diff) in updates {
+                    match records.get_mut(&data) {
+                        Some(count) if *count + diff == 0 => drop(records.remove(&data)),
+                        Some(count) => *count += diff,
+                        None => drop(records.insert(data.clone(), diff)),
                     }
-                    Entry::Vacant(entry) => {
-                        entry.insert(diff);
-                    }
+                    log.updates.push_back((data, time, diff));
                 }
+            } else {
+                take_in(records, updates);
             }
         }
         if contents.records.len() > self.limit {

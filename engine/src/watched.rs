@@ -14,7 +14,7 @@ use crate::view::{Log, View};
 /// A view without its type: its records as JSON, and its changes. For whoever shows views to others.
 ///
 /// One watcher at a time: [`watch`](Watched::watch) makes the view keep the changes of closed times, at most 262,144 of
-/// them, until they are asked for. That costs a copy of each changed record; nothing while nobody watches. What is read is
+/// them, until they are asked for. That costs a copy of each record that is new or has changed; nothing while nobody watches. What is read is
 /// written as JSON on the reader's thread. Workers never wait for a reader; what closes meanwhile is put aside, and
 /// taken in when it is done.
 ///
