@@ -49,8 +49,8 @@ fn log() -> &'static [Value] {
     })
 }
 
-/// About five days.
-const LINES: usize = 18_000;
+/// About four days.
+const LINES: usize = 12_000;
 
 /// What the program makes of a log: the messages of its topics.
 struct Predicted(tempfile::TempDir);
@@ -109,7 +109,7 @@ fn what_happens_after_a_prediction_does_not_change_it() {
         let at = number(&log[log.len() * share / 8]["at"]);
         let other = Predicted::of(&altered(log, at), "2");
         let (before, expected) = (other.before(at), truth.before(at));
-        assert!(expected.len() > 1_000 && expected.len() < all.len());
+        assert!(expected.len() > 500 && expected.len() < all.len());
         assert_eq!(before, expected, "before {at}");
         // That it could have been seen: what comes after is predicted otherwise.
         let after = other.before(u64::MAX);
@@ -364,16 +364,8 @@ fn predictions_are_those_of_a_plain_loop_over_the_log_and_the_scoreboard_has_the
     let score = |who: &str| scores[who]["mean_absolute"].as_f64().unwrap();
     assert_eq!(number(&scores["network"]["count"]) as usize, errors.len());
     assert!(close(score("network"), errors.iter().sum::<f64>() / errors.len() as f64));
-    // After five days it is better already.
+    // After a few days it is better already.
     for other in ["airport-mean", "hour-mean"] {
         assert!(score("network") < score(other), "{scores:?}");
     }
-}
-
-#[test]
-fn a_replay_ends_by_itself_when_everything_is_judged() {
-    let folder = tempfile::tempdir().unwrap();
-    let said = run(folder.path(), &["--speed", "max", "--months", "2..2", "--workers", "2"]);
-    assert!(said.contains("24,951 predicted, 23,690 left, 1,261 cancelled, 0 open"), "{said}");
-    assert!(said.contains("network, of the median"), "{said}");
 }
