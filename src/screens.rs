@@ -39,7 +39,7 @@ impl ScreenFlags {
         let screens = Screens::open(self.listen.unwrap_or_default(), token, about, live.clone())?;
         if let Some(screens) = &screens {
             let invitation = screens.invitation();
-            live.when_begun(move || eprintln!("{name} {invitation}"));
+            live.when_begun(move || crate::say(format_args!("{name} {invitation}")));
         }
         Ok(screens)
     }

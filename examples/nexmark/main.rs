@@ -39,7 +39,7 @@ struct Options {
 
 fn main() {
     if let Err(error) = nekton::parse::<Options>().and_then(run) {
-        eprintln!("nexmark: {error}");
+        nekton::say(format_args!("nexmark: {error}"));
         std::process::exit(1);
     }
 }

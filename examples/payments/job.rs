@@ -64,8 +64,7 @@ pub fn build(flow: &mut Flow<'_>, pseudonyms: &Pseudonyms, silence: Time) -> Sho
     }));
     let waiting = waiting.concat(&no_more).agents::<Waiting>("waiting", |(id, ..)| id.clone());
     let waiting = waiting.map(|(_, cents)| ("waiting".to_owned(), cents)).aggregate((Count, Sum));
-    let waiting =
-        waiting.map(|(name, (count, cents))| (name, Total { count: count as u64, cents: cents as u64 }));
+    let waiting = waiting.map(|(name, (count, cents))| (name, Total { count: count as u64, cents }));
     let totals = came.views().concat(outcomes.views()).concat(waiting);
     flow.sink("totals", &totals);
 

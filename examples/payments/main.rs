@@ -39,7 +39,7 @@ struct Options {
 
 fn main() {
     if let Err(error) = nekton::parse::<Options>().and_then(run) {
-        eprintln!("payments: {error}");
+        nekton::say(format_args!("payments: {error}"));
         std::process::exit(error.exit_code());
     }
 }

@@ -45,7 +45,7 @@ type Line = Learner<Scaled<LeastSquares<FEATURES>, FEATURES>, FlightId, FEATURES
 /// What the forecaster hears.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Heard {
-    Example(Example),
+    Example(Box<Example>),
     Told(Told),
     /// Something that does not concern it, so that it knows how far the log is: its number, and when it became known.
     Passed(u64, u64),

@@ -38,7 +38,9 @@ pub fn build(flow: &mut Flow<'_>, replay: Option<u64>, examples: bool) -> View<L
 
     // And the models predict.
     let known = airports.emitted();
-    let heard = log.map(forecaster::Heard::of).concat(&known.map(forecaster::Heard::Example));
+    let heard = log
+        .map(forecaster::Heard::of)
+        .concat(&known.map(|example| forecaster::Heard::Example(Box::new(example))));
     let heard = heard.in_order(|_| (), forecaster::Heard::number);
     let forecaster = heard.agents::<Forecaster>("forecaster", |_| ());
 
