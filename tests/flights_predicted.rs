@@ -1,33 +1,21 @@
 //! The flights example with `--predict`: nothing is known before it has happened, and everything is that a naive pass over the
 //! log says.
 
+#[path = "common/example.rs"]
+mod example;
+
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::path::Path;
+use std::process::Command;
 use std::sync::OnceLock;
 
+use example::example;
 use nekton::operators::learn::{Learner, Model, Network, Says, Scaled, Squeezed};
 use serde::Deserialize;
 use serde_json::Value;
 
-/// The example program, beside this test. Cargo has built it, unless only this test was asked for.
 fn program() -> Command {
-    static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    let path = BUILT.get_or_init(|| {
-        let test = std::env::current_exe().unwrap();
-        let profile = test.parent().unwrap().parent().unwrap();
-        let mut cargo = Command::new(env!("CARGO"));
-        cargo.args(["build", "--quiet", "--locked", "--example", "flights"]);
-        cargo.current_dir(env!("CARGO_MANIFEST_DIR")).arg("--target-dir").arg(profile.parent().unwrap());
-        if profile.ends_with("release") {
-            cargo.arg("--release");
-        }
-        assert!(cargo.status().unwrap().success(), "the example builds");
-        profile.join("examples/flights")
-    });
-    let mut command = Command::new(path);
-    command.env_clear().stderr(Stdio::piped()).stdout(Stdio::piped());
-    command
+    example("flights")
 }
 
 fn run(folder: &Path, flags: &[&str]) -> String {
