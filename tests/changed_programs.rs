@@ -173,7 +173,7 @@ impl Job {
         fs::write(path, text).unwrap();
     }
     fn command(&self, mut command: Command, version: &str) -> Output {
-        command.env("VERSION", version).env_remove("RUST_BACKTRACE");
+        command.env("VERSION", version).env("NEKTON_LISTEN", "none").env_remove("RUST_BACKTRACE");
         command.env(
             "FLAGS",
             format!("--until-end --checkpoint-every 20ms --topics file:{}", self.topics().display()),

@@ -1,35 +1,19 @@
 //! The example payments as a user runs it, against a plain pass over what it read.
 
+#[path = "common/example.rs"]
+mod example;
+
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::sync::OnceLock;
+use std::path::Path;
+use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
+use example::example;
 use serde_json::{Value, json};
 
-/// The example program, beside this test. Cargo has built it, unless only this test was asked for.
 fn program() -> Command {
-    static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    let path = BUILT.get_or_init(|| {
-        let test = std::env::current_exe().unwrap();
-        let profile = test.parent().unwrap().parent().unwrap();
-        let mut cargo = Command::new(env!("CARGO"));
-        cargo.args(["build", "--quiet", "--locked", "--example", "payments"]);
-        cargo.current_dir(env!("CARGO_MANIFEST_DIR")).arg("--target-dir").arg(profile.parent().unwrap());
-        // What cargo tells a test of its package, build scripts would take for a change, and everything would be built again.
-        let told = |name: &str| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");
-        for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_str().is_some_and(told)) {
-            cargo.env_remove(name);
-        }
-        if profile.ends_with("release") {
-            cargo.arg("--release");
-        }
-        assert!(cargo.status().unwrap().success(), "the example builds");
-        profile.join("examples/payments")
-    });
-    let mut command = Command::new(path);
-    command.env_clear().env("PAYMENTS_SECRET", SECRET).stderr(Stdio::piped()).stdout(Stdio::piped());
+    let mut command = example("payments");
+    command.env("PAYMENTS_SECRET", SECRET);
     command
 }
 

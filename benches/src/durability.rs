@@ -12,8 +12,8 @@ use nekton_connectors::file::open_store;
 use crate::again::{Again, Input, Sample, sample};
 use crate::latency::{self, Measured};
 use crate::live::Live;
-use crate::report::Report;
-use crate::w1::{self, median, partition, samples};
+use crate::report::{Report, median};
+use crate::w1::{self, partition, samples};
 
 /// How much to measure.
 #[derive(clap::Args)]

@@ -17,9 +17,9 @@ use nekton::operators::learn::{
 use nekton::{Agent, Block, Context, Feed, Flow, JobConfig, Order, Reading, Result, engine::run as run_job};
 use serde::{Deserialize, Serialize};
 
+use crate::nowhere::Nowhere;
 use crate::random::Random;
 use crate::report::Report;
-use crate::w1::Nowhere;
 
 /// How much to measure.
 #[derive(clap::Args)]

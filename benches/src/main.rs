@@ -9,7 +9,7 @@ mod learn;
 mod links;
 mod live;
 mod memory;
-mod nexmark;
+mod nowhere;
 mod process;
 mod proximity;
 mod pulsar;
@@ -45,8 +45,6 @@ enum Bench {
     Links(links::Options),
     /// Models in agents: predictions and updates a second, alone and in agents, against a loop with a hash table.
     Learn(learn::Options),
-    /// NEXMark's queries: events a second, against a loop for each query in one thread.
-    Nexmark(nexmark::Options),
     /// Moving agents: moves a second to the new links between those near one another, against a loop with a grid.
     Proximity(proximity::Options),
     /// Windows in event time with many keys and late events, against a loop in one thread.
@@ -69,7 +67,6 @@ fn main() {
         Bench::Latency(options) => Some(latency::run(&options)),
         Bench::Links(options) => Some(links::run(&options)),
         Bench::Learn(options) => Some(learn::run(&options)),
-        Bench::Nexmark(options) => Some(nexmark::run(&options)),
         Bench::Proximity(options) => Some(proximity::run(&options)),
         Bench::Windows(options) => Some(windows::run(&options)),
         Bench::Durability(options) => Some(durability::run(&options)),
@@ -78,7 +75,7 @@ fn main() {
         Bench::Pulsar(options) => match pulsar::run(&options) {
             Ok(report) => Some(report),
             Err(error) => {
-                eprintln!("nekton-benches: {error}");
+                nekton::say(format_args!("nekton-benches: {error}"));
                 std::process::exit(1);
             }
         },

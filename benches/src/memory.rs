@@ -16,9 +16,9 @@ use nekton::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::nowhere::Nowhere;
 use crate::process;
 use crate::report::Report;
-use crate::w1::Nowhere;
 
 /// How much to measure.
 #[derive(clap::Args)]

@@ -21,8 +21,7 @@ use serde::{Deserialize, Serialize};
 use crate::again::{Again, Input, Sample, sample};
 use crate::checkpoints::parts;
 use crate::process;
-use crate::report::Report;
-use crate::w1::median;
+use crate::report::{Report, median};
 
 /// How much to measure.
 #[derive(clap::Args)]

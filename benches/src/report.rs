@@ -68,3 +68,9 @@ impl Report {
         }
     }
 }
+
+/// The middle one of some values.
+pub fn median(values: &mut [f64]) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}

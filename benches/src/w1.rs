@@ -7,20 +7,21 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use nekton::connect::{Polled, Position, Sink, SinkSettings, Source, Topics};
+use nekton::connect::{Polled, Position};
 use nekton::differential_dataflow::VecCollection;
 use nekton::differential_dataflow::operators::CountTotal;
 use nekton::hash::FixedState;
 use nekton::{
-    Agent, Block, Context, Error, Events, Feed, Flow, JobConfig, Order, Reading, Result, Time,
+    Agent, Block, Context, Events, Feed, Flow, JobConfig, Order, Reading, Result, Time,
     engine::run as run_job,
 };
 
 use serde::{Deserialize, Serialize};
 
 use crate::again::Sample;
+use crate::nowhere::Nowhere;
 use crate::random::Random;
-use crate::report::Report;
+use crate::report::{Report, median};
 
 /// How much to measure.
 #[derive(clap::Args)]
@@ -140,18 +141,6 @@ impl Feed<Sample> for Samples {
     }
 }
 
-/// No topics: the input is a feed, and the output stays in memory.
-pub struct Nowhere;
-
-impl Topics for Nowhere {
-    fn source(&self, name: &str) -> Result<Arc<dyn Source>> {
-        Err(Error::config(format!("no topic {name}")))
-    }
-    fn sink(&self, name: &str, _settings: &SinkSettings) -> Result<Arc<dyn Sink>> {
-        Err(Error::config(format!("no topic {name}")))
-    }
-}
-
 /// The whole engine: source, epochs, exchange, agents, differential's count, a sink to memory.
 /// A partition for each worker; those of an agent are in one partition, which need not be its worker's.
 fn engine(partitions: &[Arc<Vec<Sample>>]) -> (HashMap<u64, isize>, u64, usize) {
@@ -221,9 +210,4 @@ pub fn run(options: &Options) -> Report {
         report.at_least(name, aim, median(&mut ratios[index]));
     }
     report
-}
-
-pub fn median(values: &mut [f64]) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
 }

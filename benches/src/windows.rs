@@ -15,9 +15,9 @@ use nekton::prelude::*;
 use nekton::timely::dataflow::operators::InspectCore;
 use nekton::{Block, Feed, JobConfig, Order, Reading, Result, engine::run as run_job};
 
+use crate::nowhere::Nowhere;
 use crate::random::Random;
-use crate::report::Report;
-use crate::w1::{Nowhere, median};
+use crate::report::{Report, median};
 
 /// How much to measure.
 #[derive(clap::Args)]

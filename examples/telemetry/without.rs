@@ -2,13 +2,15 @@
 //! whenever it has changed. Nothing is lost, nothing comes twice, and each sender's messages come in order.
 
 use std::collections::HashMap;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use crate::fleet::{POD, Telemetry};
 use crate::job::{Found, Part, Pod, Told, Vehicle, parts};
 
 /// Threads that have agents.
 const THREADS: usize = 2;
+/// How many messages may be on their way to each thread: no thread is far behind another.
+const ON_THEIR_WAY: usize = 16;
 
 /// An agent's share before and after it changed.
 type Change = (u32, Pod, Pod);
@@ -16,10 +18,10 @@ type Change = (u32, Pod, Pod);
 /// Runs the events through; what the pods said.
 pub fn run(telemetry: &[Telemetry], told: &Told) -> Found {
     std::thread::scope(|scope| {
-        let (tell, changes) = channel::<Change>();
-        let agents: Vec<Sender<(u32, Part)>> = (0..THREADS)
+        let (tell, changes) = sync_channel::<Change>(ON_THEIR_WAY);
+        let agents: Vec<SyncSender<(u32, Part)>> = (0..THREADS)
             .map(|_| {
-                let (send, events) = channel();
+                let (send, events) = sync_channel(ON_THEIR_WAY);
                 let tell = tell.clone();
                 scope.spawn(move || work(&events, &tell));
                 send
@@ -48,7 +50,7 @@ pub fn run(telemetry: &[Telemetry], told: &Told) -> Found {
 }
 
 /// The agents of one thread.
-fn work(events: &Receiver<(u32, Part)>, tell: &Sender<Change>) {
+fn work(events: &Receiver<(u32, Part)>, tell: &SyncSender<Change>) {
     let mut vehicles: HashMap<u32, Vehicle> = HashMap::new();
     for (vehicle, part) in events {
         let state = vehicles.entry(vehicle).or_default();

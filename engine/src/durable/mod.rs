@@ -10,7 +10,7 @@
 //!
 //! * `ledger.rs` writes bindings, on worker 0 for all workers.
 //! * `marks.rs` decides when a checkpoint is taken: worker 0 sends a mark with a time to all roots.
-//! * `snapshot.rs` copies a root's state, segment by segment, while it goes on.
+//! * `snapshot.rs` collects the copy of a root's state, which its agents make page by page while they go on.
 //! * `replay.rs` finds a stretch of the past that is to be replayed: a plan for a run that keeps nothing itself.
 //! * `compact.rs` says which segments are to be stored again, so that objects do not become many.
 //! * `check.rs` compares a program with a checkpoint before anything starts, by the `shape.rs` of its roots.

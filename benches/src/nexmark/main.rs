@@ -5,9 +5,14 @@
 mod baseline;
 #[path = "../../../examples/nexmark/generate.rs"]
 mod generate;
+#[path = "../nowhere.rs"]
+mod nowhere;
 #[path = "../../../examples/nexmark/queries/mod.rs"]
 #[allow(missing_docs, dead_code)]
 mod queries;
+#[path = "../report.rs"]
+#[allow(dead_code)]
+mod report;
 
 use std::collections::VecDeque;
 use std::hash::Hash;
@@ -23,12 +28,16 @@ use nekton::timely::dataflow::operators::InspectCore;
 use nekton::{Block, Feed, JobConfig, Order, Reading, Result, engine::run as run_job};
 
 use self::queries::{Event, Outlet, Query, Rows};
-use crate::report::Report;
-use crate::w1::{Nowhere, median};
+use crate::nowhere::Nowhere;
+use crate::report::{Report, median};
 
-/// How much to measure.
-#[derive(clap::Args)]
-pub struct Options {
+/// Measures NEXMark's queries against a loop for each.
+#[derive(clap::Parser)]
+#[command(name = "nexmark")]
+struct Options {
+    /// Print one JSON object with all figures on the last line.
+    #[arg(long)]
+    json: bool,
     /// Events.
     #[arg(long, default_value_t = 1_000_000)]
     events: usize,
@@ -170,7 +179,8 @@ fn comparable(query: Query, workers: usize) -> bool {
 }
 
 /// Runs the measurement.
-pub fn run(options: &Options) -> Report {
+fn main() {
+    let options = <Options as clap::Parser>::parse();
     let mut report = Report::new("nexmark");
     let started = Instant::now();
     let events: Vec<Event> = generate::events(0..options.events, options.rate, 1).collect();
@@ -206,5 +216,5 @@ pub fn run(options: &Options) -> Report {
         }
         report.figure(format!("{query}: rows that came or went (last run)"), rows as f64, "");
     }
-    report
+    report.print(options.json);
 }
