@@ -5,7 +5,7 @@
 //! cargo run --release --example telemetry
 //! ```
 //!
-//! `docs/telemetry.md` says what the events are, what the topics hold, and why most answers are wrong where agents tell
+//! `docs/telemetry.md` says what the events are, what the topics hold, and why many answers are wrong where agents tell
 //! one another what they think.
 
 mod fleet;
