@@ -337,6 +337,21 @@ fn a_topic_has_one_writer() {
 }
 
 #[test]
+fn a_topic_that_was_being_created_when_its_program_was_killed_gets_all_its_partitions() {
+    let settings = |partitions| SinkSettings { envelope: Envelope::Events, schema: None, partitions };
+    let open = |folder: &Path, partitions| {
+        let sink = open_sink(folder, &FileSettings::default(), &settings(partitions)).unwrap();
+        sink.partitions()
+    };
+    for there in [&[2][..], &[2, 1], &[7, 6, 5, 4, 3]] {
+        let folder = tempfile::tempdir().unwrap();
+        there.iter().for_each(|partition| append(&folder.path().join(format!("{partition}.jsonl")), b""));
+        assert_eq!(open(folder.path(), 3), 3, "{there:?} were there");
+        assert_eq!(open(folder.path(), 5), 3, "a topic keeps its partitions");
+    }
+}
+
+#[test]
 fn a_writer_mends_a_torn_last_line() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("0.jsonl");

@@ -30,23 +30,36 @@ impl FileSink {
 }
 
 /// How many partitions a topic has: all processes of a job must see the same number, so a new one gets `wanted` of them
-/// at once.
+/// at once. The first one is created last: where it is missing, whoever created the others did not get to the end.
 fn settle(folder: &Path, wanted: PartitionId) -> Result<PartitionId> {
     let failed = |what: &'static str| move |error: std::io::Error| Error::io(what, &error);
     let lock = OpenOptions::new().create(true).truncate(false).write(true).open(folder.join(".lock"));
     let lock = lock.map_err(failed("creating its lock"))?;
     lock.lock().map_err(failed("taking its lock"))?;
+    let path = |partition: PartitionId| folder.join(format!("{partition}.jsonl"));
     // Those that a sink writes: what else is there may be read, and is nobody's to append to.
     let written = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "jsonl");
-    let existing = partitions(folder)?.iter().filter(|path| written(path)).count() as PartitionId;
-    if existing > 0 {
-        return Ok(existing);
+    let existing = partitions(folder)?.into_iter().filter(written);
+    if path(0).exists() {
+        return Ok(existing.count() as PartitionId);
     }
-    for partition in 0..wanted {
-        let path = folder.join(format!("{partition}.jsonl"));
-        OpenOptions::new().append(true).create(true).open(path).map_err(failed("creating a partition"))?;
+    // They may have wanted more of them.
+    let unused = |path: &PathBuf| {
+        let numbered = path.file_stem().is_some_and(|stem| stem.to_string_lossy().parse::<u32>().is_ok());
+        numbered && path.metadata().is_ok_and(|of| of.len() == 0)
+    };
+    existing
+        .filter(unused)
+        .try_for_each(std::fs::remove_file)
+        .map_err(failed("removing unused partitions"))?;
+    for partition in (0..wanted).rev() {
+        OpenOptions::new()
+            .append(true)
+            .create(true)
+            .open(path(partition))
+            .map_err(failed("creating a partition"))?;
     }
-    Ok(wanted)
+    Ok(partitions(folder)?.iter().filter(|path| written(path)).count() as PartitionId)
 }
 
 impl Sink for FileSink {
