@@ -77,8 +77,8 @@ struct Plain {
 /// The agent.
 #[derive(Serialize, Deserialize)]
 pub struct Forecaster {
-    neighbours: Learner<Corrected<5>, u64, 5>,
-    alone: Learner<Corrected<5>, u64, 5>,
+    neighbours: Learner<Corrected<6>, u64, 6>,
+    alone: Learner<Corrected<6>, u64, 6>,
     plain: VecDeque<Plain>,
     reports: u64,
     /// Of queues, for their means.
@@ -145,10 +145,10 @@ impl Forecaster {
             let came: u16 = self.came.iter().map(|came| came[leg]).sum();
             let usual = f64::from(came) / known * (AHEAD / REPORT) as f64;
             let sent = coming[leg].as_ref().and_then(|from| from.expected(report.at)).unwrap_or(usual);
-            let features = |come: f64| [(queue + come - pass).max(0.0), 1.0, queue, come, pass];
+            let mean = self.sums[leg] as f64 / self.reports.max(1) as f64;
+            let features = |come: f64| [(queue + come - pass).max(0.0), 1.0, queue, come, pass, mean];
             let alone = self.alone.predict(id(due, leg), features(usual)).unwrap_or(queue);
             let neighbours = self.neighbours.predict(id(due, leg), features(sent)).unwrap_or(queue);
-            let mean = self.sums[leg] as f64 / self.reports.max(1) as f64;
             plain.mean[leg] = mean;
             expected[leg] = neighbours.min(1_000.0).round() as u16 / STEP * STEP;
             context.emit(Said::Forecast(Forecast {

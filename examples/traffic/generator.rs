@@ -81,12 +81,12 @@ struct Demand {
 }
 
 impl Demand {
-    /// It grows for twenty minutes, and falls for twenty.
+    /// It grows for ten minutes, falls for twenty, and grows again for ten.
     fn at(second: u64) -> Self {
-        let of_wave = (second % 2_400) as f64 / 1_200.0;
-        let high = 0.6 + 0.6 * (1.0 - (of_wave - 1.0).abs());
+        let of_wave = ((second + 600) % 2_400) as f64 / 1_200.0;
+        let high = 0.7 + 0.6 * (1.0 - (of_wave - 1.0).abs());
         let of = |likely: f64| (likely * high * 65_536.0) as u64;
-        Demand { border: [of(0.06), of(0.30)], garage: [of(0.012), of(0.02)] }
+        Demand { border: [of(0.08), of(0.34)], garage: [of(0.015), of(0.03)] }
     }
 }
 
