@@ -46,7 +46,8 @@ impl Inflow {
         let used = &self.cars[first..first + USED];
         let newest = earlier(self.at, first);
         let way = Time::from(seconds(self.metres)) * 1_000;
-        let (from, to) = (at - way, at + AHEAD - way);
+        let from = at.saturating_sub(way);
+        let to = from.saturating_add(AHEAD);
         let part = |reports: usize| {
             let (begin, end) = (earlier(newest, reports + 1), earlier(newest, reports));
             to.min(end).saturating_sub(from.max(begin)) as f64 / REPORT as f64
@@ -90,7 +91,7 @@ pub struct Forecaster {
 
 /// The name of a prediction.
 fn id(due: Time, leg: usize) -> u64 {
-    due * LEGS as u64 + leg as u64
+    due.saturating_mul(LEGS as u64).saturating_add(leg as u64)
 }
 
 /// For how many seconds of the next half minute cars of a leg have green.
@@ -133,7 +134,7 @@ impl Forecaster {
     }
 
     fn predict(&mut self, report: &Report, coming: &Coming, context: &mut Context<'_, Self>) {
-        let due = report.at + AHEAD;
+        let due = report.at.saturating_add(AHEAD);
         let mut plain = Plain { due, last: report.queue, mean: [0.0; LEGS] };
         let mut expected = [0; LEGS];
         for leg in 0..LEGS {
@@ -142,8 +143,8 @@ impl Forecaster {
                 coming[leg].as_ref().or(coming[(leg + 2) % LEGS].as_ref()).map_or(1, |from| from.lanes);
             let pass = f64::from(lanes) * PASS * green(report, leg);
             let known = self.reports.min(USED as u64).max(1) as f64;
-            let came: u16 = self.came.iter().map(|came| came[leg]).sum();
-            let usual = f64::from(came) / known * (AHEAD / REPORT) as f64;
+            let came: u64 = self.came.iter().map(|came| u64::from(came[leg])).sum();
+            let usual = came as f64 / known * (AHEAD / REPORT) as f64;
             let sent = coming[leg].as_ref().and_then(|from| from.expected(report.at)).unwrap_or(usual);
             let mean = self.sums[leg] as f64 / self.reports.max(1) as f64;
             let features = |come: f64| [(queue + come - pass).max(0.0), 1.0, queue, come, pass, mean];

@@ -68,7 +68,7 @@ struct Durations {
 
 impl Durations {
     fn learn(&mut self, duration: Time) {
-        *self = Durations { count: self.count + 1, sum: self.sum + duration, last: duration };
+        *self = Durations { count: self.count + 1, sum: self.sum.saturating_add(duration), last: duration };
     }
     fn mean(&self, otherwise: Time) -> Time {
         self.sum.checked_div(self.count).unwrap_or(otherwise)
@@ -108,7 +108,7 @@ impl Intersection {
     /// Another light.
     fn switch(&mut self, light: Light, at: Time, context: &mut Context<'_, Self>) {
         let before = self.change.map(|change| change.light);
-        let lasted = at - self.since;
+        let lasted = at.saturating_sub(self.since);
         match before {
             Some(Light::Green(phase)) => {
                 self.judge(at, context);
@@ -123,14 +123,16 @@ impl Intersection {
                 self.walking = std::mem::take(&mut self.pressed[phase as usize]);
                 self.expect(light, phase, at, context);
             }
-            Light::Yellow(_) => self.change = Some(Change { light, until: at + self.yellows.mean(4_000) }),
+            Light::Yellow(_) => {
+                self.change = Some(Change { light, until: at.saturating_add(self.yellows.mean(4_000)) })
+            }
         }
     }
 
     /// The green is over: what was said of it is judged, and learned from.
     fn judge(&mut self, at: Time, context: &mut Context<'_, Self>) {
         for Open { number, made, alone, last, mean } in self.open.drain(..) {
-            let actual = (at - made) as f64 / 1_000.0;
+            let actual = at.saturating_sub(made) as f64 / 1_000.0;
             self.learner.happened(&number, actual);
             for (who, says) in [(Who::Alone, alone), (Who::Last, last), (Who::Mean, mean)] {
                 context.emit(Said::Scored(scored(What::Green, who, says, actual)));
@@ -140,15 +142,15 @@ impl Intersection {
 
     /// Says for how long it will be green, from what is known now.
     fn expect(&mut self, light: Light, phase: Phase, at: Time, context: &mut Context<'_, Self>) {
-        let elapsed = at - self.since;
+        let elapsed = at.saturating_sub(self.since);
         let greens = self.greens[phase as usize];
         let left = |duration: Time| duration.saturating_sub(elapsed) as f64 / 1_000.0;
         let (mean, last) =
             (left(greens.mean(20_000)), left(if greens.count > 0 { greens.last } else { 20_000 }));
         let longest = phase.legs().map(|leg| self.queue[leg]).into_iter().max().unwrap_or(0);
         let other = phase.other();
-        let waiting: u16 = other.legs().iter().map(|leg| self.queue[*leg]).sum();
-        let called = waiting > 0 || self.pressed[other as usize];
+        let waiting = other.legs().iter().any(|leg| self.queue[*leg] > 0);
+        let called = waiting || self.pressed[other as usize];
         let walks = if self.walking { 20_000_u64.saturating_sub(elapsed) as f64 / 1_000.0 } else { 0.0 };
         let features =
             [mean, 1.0, longest.into(), walks, f64::from(u8::from(called)), elapsed as f64 / 1_000.0];
@@ -172,7 +174,7 @@ impl Intersection {
             mean,
         }));
 
-        let until = at + (alone.min(3_600.0).round() as Time) * 1_000;
+        let until = at.saturating_add(alone.min(3_600.0).round() as Time * 1_000);
         let same = |told: &Change| {
             told.light == light && told.until.abs_diff(until) <= TOLERANCE && told.until >= at
         };
@@ -184,7 +186,8 @@ impl Intersection {
     /// What the loops counted.
     fn count(&mut self, counts: &Counts, at: Time) {
         for leg in 0..LEGS {
-            self.queue[leg] = (self.queue[leg] + counts.came[leg]).saturating_sub(counts.left[leg]);
+            self.queue[leg] =
+                self.queue[leg].saturating_add(counts.came[leg]).saturating_sub(counts.left[leg]);
             self.sent.cars[leg].rotate_right(1);
             self.sent.cars[leg][0] = counts.sent[leg].min(u8::MAX.into()) as u8;
         }

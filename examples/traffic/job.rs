@@ -54,7 +54,7 @@ pub fn build(flow: &mut Flow<'_>, run: u64, extras: Extras) -> Shown {
         .filter(|told| !matches!(told.news, News::Road(_)))
         .agents::<Intersection>("intersections", |told| told.intersection);
     let rows = told.flat_map(|told| match told.news {
-        News::Road(road) => Some(((told.intersection, road.to), Some(road))),
+        News::Road(road) if usize::from(road.leg) < LEGS => Some(((told.intersection, road.to), Some(road))),
         _ => None,
     });
     let roads = rows.table("roads");
