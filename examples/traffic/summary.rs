@@ -8,14 +8,19 @@ use crate::events::BEGIN;
 use crate::job::Shown;
 use crate::models::{What, Who};
 
+fn plural(count: u64) -> &'static str {
+    if count == 1 { "" } else { "s" }
+}
+
 /// Prints how good each model was, and the corridors that are longest.
 pub fn print(shown: &Shown, intersections: u32, workers: usize, elapsed: Duration) -> Result<()> {
     let progress = shown.progress.snapshot()?.records;
     let (at, events) = progress.first().map_or((BEGIN, 0), |((_, of), _)| (of.at, of.events));
     let (minutes, seconds) = ((at + 1_000 - BEGIN) / 60_000, elapsed.as_secs_f64());
     println!(
-        "{events} events of {intersections} intersections in {minutes} minutes: {seconds:.1} s on {workers} worker{} ({:.0} a second)",
-        if workers == 1 { "" } else { "s" },
+        "{events} events of {intersections} intersections in {minutes} minute{}: {seconds:.1} s on {workers} worker{} ({:.0} a second)",
+        plural(minutes),
+        plural(workers as u64),
         events as f64 / seconds
     );
 
