@@ -71,9 +71,11 @@ struct Test {
 }
 
 impl Test {
-    /// Another day, so many deviations off; whether there is an alarm, if that is new.
-    fn day(&mut self, score: f64) -> Option<bool> {
-        self.sums = [self.sums[0] + score, self.sums[1] - score].map(|sum| (sum - 1.0).clamp(0.0, 16.0));
+    /// Another day, so far off, of which so much is explained; whether there is an alarm, if that is new.
+    fn day(&mut self, shift: f64, explained: f64, deviation: f64) -> Option<bool> {
+        for (sum, shift) in self.sums.iter_mut().zip([shift, -shift]) {
+            *sum = (*sum + (shift - explained) / deviation - 1.0).clamp(0.0, 16.0);
+        }
         let above = if self.alarm { 0.0 } else { 8.0 };
         let alarm = self.sums.iter().any(|sum| *sum > above);
         (std::mem::replace(&mut self.alarm, alarm) != alarm).then_some(alarm)
@@ -120,6 +122,7 @@ fn plain_pass(
     let mut equations = [[1e-6, 0.0, 0.0, 0.0], [0.0, 1e-6, 0.0, 0.0], [0.0, 0.0, 1e-6, 0.0]];
     let (mut first, mut usual) = (Vec::<Moment>::new(), None::<(Moment, [f64; 3])>);
     let mut tests = [Test::default(); 3];
+    let (mut rest, mut count) = (0.0, 0.0);
     let (mut known, mut alarms) = (Vec::<Known>::new(), Vec::new());
     for (day, moments) in days {
         let of_day = mean(&moments);
@@ -132,12 +135,24 @@ fn plain_pass(
             }
         }
         let learned = solve(equations);
+        rest += moments.iter().map(|moment| corrected(moment, &of_day, &learned).powi(2)).sum::<f64>();
+        count += moments.len() as f64;
+        let leverage = |of_day: &Moment, from: &Moment| {
+            let difference: [f64; 3] = std::array::from_fn(|at| of_day[at + 1] - from[at + 1]);
+            let rows = std::array::from_fn(|row| {
+                let [a, b, c, _] = equations[row];
+                [a, b, c, difference[row]]
+            });
+            solve(rows).iter().zip(difference).map(|(solved, own)| solved * own).sum::<f64>()
+        };
         let weights = [[0.0; 3], [11.7, 0.0, 0.0], learned];
         let mut shifts = [0.0; 3];
         if let Some((from, deviations)) = &usual {
             for (by, name) in ["nothing", "book", "learned"].into_iter().enumerate() {
                 shifts[by] = corrected(&of_day, from, &weights[by]);
-                if let Some(raised) = tests[by].day(shifts[by] / deviations[by]) {
+                let explained =
+                    if by == 2 { 2.0 * (rest / count * leverage(&of_day, from)).sqrt() } else { 0.0 };
+                if let Some(raised) = tests[by].day(shifts[by], explained, deviations[by]) {
                     alarms.push(json!([sensor, day, name, raised]));
                 }
             }

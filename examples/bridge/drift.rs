@@ -3,7 +3,7 @@
 //! This is a two-sided cumulative sum (CUSUM): Page, *Continuous Inspection Schemes*, Biometrika 41 (1954), in the tabular form
 //! of Montgomery, *Introduction to Statistical Quality Control*, "The Tabular or Algorithmic CUSUM". What a day is above the
 //! first ones, in deviations, less [`SLACK`], is added up, never below 0; where the sum is above [`LIMIT`], there is a drift. The same
-//! below.
+//! below. What may be an error of the correction is not counted as a shift: [`ERRORS`] of its standard errors.
 //!
 //! How often that is wrong, Siegmund has approximated (*Sequential Analysis*, 1985; in Montgomery, "The ARL Performance of
 //! CUSUM"): with b = `LIMIT` + 1.166 and d = -`SLACK`, once in (exp(-2 d b) + 2 d b - 1) / (2 d²) days on each side, for scores that are
@@ -18,6 +18,8 @@ pub const FIRST: usize = 56;
 pub const SLACK: f64 = 1.0;
 /// From such a sum on, it is a drift.
 pub const LIMIT: f64 = 8.0;
+/// So many standard errors of a correction may explain a shift.
+const ERRORS: f64 = 2.0;
 /// A sum does not grow beyond this, so that an alarm ends some two weeks after what it was raised for.
 const MOST: f64 = 16.0;
 /// No level is known better than this, in micrometres a metre.
@@ -86,10 +88,16 @@ pub struct Drift {
 }
 
 impl Drift {
-    /// Another day, corrected by such weights. Says whether an alarm is raised or withdrawn.
+    /// Another day, corrected by such weights; `error` is the standard error of what they say of features. Says whether an alarm is
+    /// raised or withdrawn.
     ///
     /// The weights of today correct the first days too: what is learned later makes these better.
-    pub fn day(&mut self, day: &Moment, weights: &[f64; FEATURES]) -> Option<bool> {
+    pub fn day(
+        &mut self,
+        day: &Moment,
+        weights: &[f64; FEATURES],
+        error: impl Fn(&[f64; FEATURES]) -> f64,
+    ) -> Option<bool> {
         let Some(usual) = &self.usual else {
             self.first.push(*day);
             if self.first.len() == FIRST {
@@ -98,10 +106,12 @@ impl Drift {
             }
             return None;
         };
-        self.shift = day.from(&usual.mean).corrected(weights);
-        let score = self.shift / usual.deviation;
-        self.up = (self.up + score - SLACK).clamp(0.0, MOST);
-        self.down = (self.down - score - SLACK).clamp(0.0, MOST);
+        let difference = day.from(&usual.mean);
+        self.shift = difference.corrected(weights);
+        let explained = ERRORS * error(&difference.features);
+        let add =
+            |sum: f64, shift: f64| (sum + (shift - explained) / usual.deviation - SLACK).clamp(0.0, MOST);
+        (self.up, self.down) = (add(self.up, self.shift), add(self.down, -self.shift));
         let sum = self.up.max(self.down);
         let drifts = sum > if self.drifts { 0.0 } else { LIMIT };
         (std::mem::replace(&mut self.drifts, drifts) != drifts).then_some(drifts)

@@ -64,6 +64,8 @@ pub struct Sensor {
     today: Vec<Moment>,
     sun: FadingMean,
     response: LeastSquares<FEATURES>,
+    /// What it does not explain: the sum of the squares, of how many readings.
+    rest: (f64, u64),
     raw: Drift,
     book: Drift,
     corrected: Drift,
@@ -87,16 +89,20 @@ impl Sensor {
             self.response.learn(&difference.features, difference.strain);
         }
         let learned = *self.response.weights();
-        let mut book = [0.0; FEATURES];
-        book[0] = STEEL;
-        let tests = [
-            (By::Nothing, &mut self.raw, [0.0; FEATURES]),
-            (By::Book, &mut self.book, book),
-            (By::Learned, &mut self.corrected, learned),
+        let squares = today.iter().map(|moment| moment.from(&mean).corrected(&learned).powi(2));
+        self.rest = (self.rest.0 + squares.sum::<f64>(), self.rest.1 + today.len() as u64);
+        let variance = self.rest.0 / self.rest.1 as f64;
+        let response = &self.response;
+        let error = |features: &[f64; FEATURES]| (variance * response.leverage(features)).sqrt();
+        let book = [STEEL, 0.0, 0.0];
+        let told = [
+            (By::Nothing, self.raw.day(&mean, &[0.0; FEATURES], |_| 0.0), self.raw.shift()),
+            (By::Book, self.book.day(&mean, &book, |_| 0.0), self.book.shift()),
+            (By::Learned, self.corrected.day(&mean, &learned, error), self.corrected.shift()),
         ];
-        for (by, test, weights) in tests {
-            if let Some(raised) = test.day(&mean, &weights) {
-                context.emit(Alarm { sensor, day, by, raised, shift: decimal(test.shift()) });
+        for (by, told, shift) in told {
+            if let Some(raised) = told {
+                context.emit(Alarm { sensor, day, by, raised, shift: decimal(shift) });
             }
         }
         let since = self.status.as_ref().and_then(|status| status.since).unwrap_or(day);
@@ -127,6 +133,7 @@ impl Agent for Sensor {
             today: Vec::new(),
             sun: FadingMean::new(SUN),
             response: LeastSquares::new(1e-6),
+            rest: (0.0, 0),
             raw: Drift::default(),
             book: Drift::default(),
             corrected: Drift::default(),
