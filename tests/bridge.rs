@@ -52,13 +52,12 @@ fn corrected(moment: &Moment, from: &Moment, weights: &[f64; 3]) -> f64 {
 /// The weights with the least squares: Gaussian elimination of the normal equations.
 fn solve(mut rows: [[f64; 4]; 3]) -> [f64; 3] {
     for pivot in 0..3 {
-        rows[pivot] = rows[pivot].map(|value| value / rows[pivot][pivot]);
-        for other in (0..3).filter(|other| *other != pivot) {
-            let factor = rows[other][pivot];
-            for at in 0..4 {
-                rows[other][at] -= factor * rows[pivot][at];
-            }
+        let row = rows[pivot].map(|value| value / rows[pivot][pivot]);
+        for other in &mut rows {
+            let factor = other[pivot];
+            other.iter_mut().zip(row).for_each(|(value, of_pivot)| *value -= factor * of_pivot);
         }
+        rows[pivot] = row;
     }
     rows.map(|row| row[3])
 }

@@ -88,7 +88,8 @@ impl<'s, E: Event> Timed<'s, E> {
         &self,
         logic: impl Fn(E) -> I + 'static,
     ) -> Timed<'s, I::Item> {
-        let made = move |(time, event)| logic(event).into_iter().map(move |made| (time, made)).collect::<Vec<_>>();
+        let made =
+            move |(time, event)| logic(event).into_iter().map(move |made| (time, made)).collect::<Vec<_>>();
         self.became(self.events.flat_map(made))
     }
 
