@@ -229,7 +229,7 @@ fn every_list_is_counted(flags: &str) -> Run {
 
 #[test]
 fn every_list_is_what_counting_gives_on_any_number_of_workers() {
-    let flags = "--minutes 90 --posts 15 --too-late 0 --workers";
+    let flags = "--minutes 80 --posts 15 --too-late 0 --workers";
     let one = every_list_is_counted(&format!("{flags} 1"));
     let three = every_list_is_counted(&format!("{flags} 3"));
     for (window, of_one) in &one.last {
@@ -245,7 +245,7 @@ fn every_list_is_what_counting_gives_on_any_number_of_workers() {
 fn posts_that_are_too_late_are_told_of_and_not_counted() {
     // How many are depends on how far the watermark is seen to have come when they are read: on a slow machine, perhaps none.
     let late = |seed| {
-        let flags = format!("--minutes 75 --posts 15 --too-late 50 --rate 1500 --workers 2 --seed {seed}");
+        let flags = format!("--minutes 45 --posts 15 --too-late 50 --rate 1500 --workers 2 --seed {seed}");
         every_list_is_counted(&flags).too_late
     };
     assert!((1..6).any(|seed| late(seed) > 0), "some are too late");
