@@ -13,8 +13,6 @@ use crate::events::{DAY, MINUTE, Reading, Weather};
 
 /// When the sensors begin: 2026-01-01, 00:00 in UTC.
 pub const BEGIN: Time = 1_767_225_600_000;
-/// The station measures so often.
-const STATION: Time = 30 * MINUTE;
 
 /// What is made up.
 #[derive(Clone, Copy, Debug)]
@@ -23,7 +21,7 @@ pub struct Bridge {
     /// Sensors a span.
     pub sensors: u32,
     pub days: u32,
-    /// Minutes between two readings of a sensor.
+    /// Minutes between two readings of a sensor, and of the station.
     pub every: u32,
     pub seed: u64,
     /// Of a sensor that drifts, in micrometres a metre and week; 0 for no drift at all.
@@ -126,7 +124,7 @@ impl Bridge {
     fn moment(&self, at: Time, sky: &mut Sky, faults: &[Fault], coming: &mut Vec<(Time, u32, Comes)>) {
         sky.advance(self, at);
         let (day, days) = ((at - BEGIN) / DAY, (at - BEGIN) as f64 / DAY as f64);
-        if at % STATION < u64::from(self.every) * MINUTE && self.share(Chance::Missing, u32::MAX, at) > 0.01 {
+        if self.share(Chance::Missing, u32::MAX, at) > 0.01 {
             let late = self.share(Chance::Delay, u32::MAX, at) < 0.1;
             let delay = if late { self.chance(Chance::Later, u32::MAX, at) % (50 * MINUTE) } else { 0 };
             let Sky { air, sun, wind, .. } = *sky;
