@@ -73,7 +73,9 @@ impl<const N: usize> LeastSquares<N> {
     /// use nekton_operators::learn::{LeastSquares, Model};
     ///
     /// let mut mean = LeastSquares::<1>::new(1e-6);
-    /// (0..4).for_each(|_| drop(mean.learn(&[1.0], 20.0)));
+    /// for _ in 0..4 {
+    ///     mean.learn(&[1.0], 20.0);
+    /// }
     /// assert!((mean.leverage(&[1.0]) - 0.25).abs() < 1e-6); // a mean of four has a quarter of their variance
     /// assert!((mean.leverage(&[2.0]) - 1.0).abs() < 1e-5);
     /// ```
