@@ -1,13 +1,15 @@
 //! How the processes of one job trust and watch one another: flags of every program.
 
 use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
-use nekton_engine::{Cluster, ClusterTls, Error, Result, Secret};
+use nekton_engine::{Cluster, ClusterTls, Result, Secret};
 
-/// The variable with a secret itself, which is no flag: other users of a machine see those.
+use crate::secret::{read, secret};
+
+/// The variable with a secret itself.
 pub(crate) const SECRET: &str = "NEKTON_SECRET";
 
 /// Flags for jobs of several processes.
@@ -49,11 +51,8 @@ impl ClusterFlags {
         if processes < 2 {
             return Ok(Cluster::default());
         }
-        let secret = match &self.secret_file {
-            Some(path) => Some(read("--secret-file", path)?),
-            None => std::env::var_os(SECRET).map(|text| text.into_encoded_bytes()),
-        };
-        let secret = secret.map(|bytes| Secret::new(bytes.trim_ascii())).transpose()?;
+        let secret = secret("--secret-file", self.secret_file.as_deref(), SECRET)?;
+        let secret = secret.map(|bytes| Secret::new(&bytes)).transpose()?;
         let files = (&self.cluster_tls_cert, &self.cluster_tls_key, &self.cluster_tls_ca);
         let tls = match files {
             (Some(certificate), Some(key), Some(authority)) => Some(ClusterTls::from_pem(
@@ -65,10 +64,6 @@ impl ClusterFlags {
         };
         Ok(Cluster { secret, tls, silence: self.peer_timeout, program: program() })
     }
-}
-
-fn read(flag: &str, path: &Path) -> Result<Vec<u8>> {
-    std::fs::read(path).map_err(|error| Error::io(format!("{flag} {}", path.display()), &error))
 }
 
 /// A hash of this program's binary, so that different builds do not work together; 0 if it cannot be read.

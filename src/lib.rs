@@ -47,6 +47,7 @@ pub mod read;
 mod runner;
 pub mod sandbox;
 mod screens;
+mod secret;
 pub mod topics;
 
 pub use config::parse;

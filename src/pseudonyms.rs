@@ -1,7 +1,11 @@
 //! The key of pseudonyms, from where secrets are given to programs.
 
+use std::path::Path;
+
 use nekton_engine::{Error, Result};
 use nekton_operators::mask::Pseudonyms;
+
+use crate::secret::secret;
 
 /// Pseudonyms under the key in the environment variable `name`, or in the file whose path is in `<name>_FILE`, as orchestrators give
 /// secrets to programs. White space around it is left out. The key is never logged and stands in no error.
@@ -20,13 +24,8 @@ use nekton_operators::mask::Pseudonyms;
 /// ```
 pub fn pseudonyms(name: &str) -> Result<Pseudonyms> {
     let file = format!("{name}_FILE");
-    let key = match (std::env::var_os(name), std::env::var_os(&file)) {
-        (Some(key), None) => key.into_encoded_bytes(),
-        (None, Some(path)) => {
-            let path = std::path::PathBuf::from(path);
-            std::fs::read(&path)
-                .map_err(|error| Error::io(format!("{file}: reading {}", path.display()), &error))?
-        }
+    let path = std::env::var_os(&file);
+    match (std::env::var_os(name), &path) {
         (None, None) => {
             return Err(Error::config(format!(
                 "there is no key for pseudonyms: give one in {name}, or the path of a file with it in {file}. openssl rand -hex 32 \
@@ -36,6 +35,8 @@ pub fn pseudonyms(name: &str) -> Result<Pseudonyms> {
         (Some(_), Some(_)) => {
             return Err(Error::config(format!("{name} and {file} are both set: keep one of them")));
         }
-    };
-    Pseudonyms::new(key.trim_ascii()).map_err(|error| error.context(name))
+        _ => {}
+    }
+    let key = secret(&format!("{file}: reading"), path.as_deref().map(Path::new), name)?.unwrap_or_default();
+    Pseudonyms::new(&key).map_err(|error| error.context(name))
 }

@@ -6,7 +6,9 @@ use clap::Args;
 use nekton_engine::{Error, Live, Result};
 use nekton_ui::{About, Listen, Screens};
 
-/// The variable with the token itself, which is no flag: other users of a machine see those.
+use crate::secret::secret;
+
+/// The variable with the token itself.
 const TOKEN: &str = "NEKTON_LISTEN_TOKEN";
 
 /// Flags for the screens.
@@ -26,15 +28,11 @@ pub(crate) struct ScreenFlags {
 impl ScreenFlags {
     /// Starts the server, if there is to be one.
     pub(crate) fn open(&self, about: About, live: &Live) -> Result<Option<Screens>> {
-        let token = match &self.listen_token_file {
-            Some(path) => {
-                let read = std::fs::read_to_string(path)
-                    .map_err(|error| Error::io(format!("--listen-token-file {}", path.display()), &error))?;
-                Some(read)
-            }
-            None => std::env::var(TOKEN).ok(),
-        };
-        let token = token.map(|token| token.trim().to_owned());
+        let token = secret("--listen-token-file", self.listen_token_file.as_deref(), TOKEN)?
+            .map(|token| {
+                String::from_utf8(token).map_err(|_| Error::config("the token for screens is no text"))
+            })
+            .transpose()?;
         let name = about.job.clone();
         let screens = Screens::open(self.listen.unwrap_or_default(), token, about, live.clone())?;
         if let Some(screens) = &screens {

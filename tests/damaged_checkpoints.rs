@@ -10,7 +10,8 @@ use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use common::job::{Job, eventually};
-use common::sums::{Random, Reading, append, check, command, lines};
+use common::program::command;
+use common::sums::{Random, Reading, append, check, lines};
 use serde_json::Value;
 
 #[test]

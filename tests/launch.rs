@@ -20,13 +20,13 @@ fn program() {
 /// Launches a program; what it says is kept.
 fn launch(arguments: &[&str], program: &[&str], flags: &str) -> Job {
     let mut command = Command::new(env!("CARGO_BIN_EXE_nekton"));
-    command.arg("launch").args(arguments).arg("--").args(program).env("NEKTON_TEST_FLAGS", flags);
+    command.arg("launch").args(arguments).arg("--").args(program).env(common::program::FLAGS, flags);
     Job::of(command.stdout(Stdio::null()).stderr(Stdio::piped()))
 }
 
 fn this() -> Vec<String> {
     let this = std::env::current_exe().unwrap().display().to_string();
-    [&this, "--exact", "program", "--ignored", "--nocapture"].map(str::to_owned).to_vec()
+    std::iter::once(this).chain(common::program::ARGUMENTS.map(str::to_owned)).collect()
 }
 
 fn launch_sums(arguments: &[&str], flags: &str) -> Job {

@@ -64,14 +64,6 @@ impl<'s> Outlet<'s> for Capture {
             }
         });
     }
-    fn partitioned<R: Key, K: Key>(
-        &mut self,
-        flow: &mut Flow<'s>,
-        rows: &Events<'s, R>,
-        _key: impl Fn(&R) -> K + 'static,
-    ) {
-        self.events(flow, rows);
-    }
     fn collection<R: Key>(&mut self, flow: &mut Flow<'s>, rows: &Rows<'s, R>) {
         let (query, changes) = (self.query, self.changes.clone());
         flow.each_time(rows, move |time, rows| {

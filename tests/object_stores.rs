@@ -8,8 +8,8 @@ use std::process::Stdio;
 
 use common::files::Files;
 use common::job::{Job, eventually};
+use common::program::command;
 use common::s3::S3;
-use common::sums::command;
 use nekton::Kind;
 use nekton_connectors::object::open_store;
 

@@ -1,14 +1,13 @@
 //! The example payments as a user runs it, against a plain pass over what it read.
 
-#[path = "common/example.rs"]
-mod example;
+mod common;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::process::{Child, Command};
-use std::time::{Duration, Instant};
+use std::process::Command;
 
-use example::example;
+use common::example::example;
+use common::job::{Job, ended, eventually};
 use serde_json::{Value, json};
 
 fn program() -> Command {
@@ -19,16 +18,18 @@ fn program() -> Command {
 
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
 
-/// Starts the example on topics in a folder.
-fn start(folder: &Path, flags: &[&str]) -> Child {
+/// The example on topics in a folder.
+fn on(folder: &Path, flags: &[&str]) -> Command {
     let topics = format!("file:{}", folder.join("topics").display());
     // However slow the machine is, nothing is taken to be silent; at the end, nobody waits.
-    program().args(flags).args(["--until-end", "--silence", "600", "--topics", &topics]).spawn().unwrap()
+    let mut command = program();
+    command.args(flags).args(["--until-end", "--silence", "600", "--topics", &topics]);
+    command
 }
 
 /// Runs the example to its end; returns what it printed.
 fn run(folder: &Path, flags: &[&str]) -> String {
-    let output = start(folder, flags).wait_with_output().unwrap();
+    let output = on(folder, flags).output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success() && !said.contains(SECRET), "{flags:?}: {said}");
     String::from_utf8(output.stdout).unwrap()
@@ -265,19 +266,14 @@ fn every_payment_is_accounted_for_at_every_time_and_no_card_is_seen() {
 fn a_run_that_is_killed_loses_and_doubles_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let flags = ["--payments", "6000", "--seed", "8", "--checkpoint-every", "20ms"];
-    let mut child = start(folder.path(), &flags);
+    let mut job = Job::of(&mut on(folder.path(), &flags));
     let audit = folder.path().join("topics/audit/0.jsonl");
-    let deadline = Instant::now() + Duration::from_secs(120);
-    while std::fs::metadata(&audit).map_or(0, |file| file.len()) == 0 {
-        assert!(Instant::now() < deadline, "nothing is written");
-        if let Some(status) = child.try_wait().unwrap() {
-            assert!(status.success(), "the first run failed");
-            break;
-        }
-        std::thread::sleep(Duration::from_millis(1));
-    }
-    let _ = child.kill();
-    child.wait().unwrap();
+    eventually("an output", || {
+        let written = std::fs::metadata(&audit).is_ok_and(|file| file.len() > 0);
+        assert!(job.running() || ended(&mut job.0[0]).success(), "the first run failed");
+        written || !job.running()
+    });
+    drop(job);
     run(folder.path(), &["--payments", "0", "--workers", "3"]);
     every_payment_is_accounted_for(folder.path());
     rings_are_those_of_a_search(folder.path());

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use common::files::Files;
 use common::job::{self, Job, PATIENCE};
 use common::processes::{finish, flags, free_hosts};
-use common::sums::command;
+use common::program::command;
 use nix::sys::signal::Signal;
 
 #[test]

@@ -1,20 +1,20 @@
 //! What a job shows of itself: as of one time, to whoever may look, and at no cost to the job.
 
+mod common;
+
 use std::collections::BTreeMap;
 use std::fs::OpenOptions;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use common::job::{Job, PATIENCE};
 use nekton::changes;
 use nekton::prelude::*;
 use serde_json::Value;
 use tungstenite::{Message, WebSocket};
-
-/// How long anything may take.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Money goes from one account to another: two events, at one time.
 #[derive(Clone, Serialize, Deserialize)]
@@ -51,14 +51,7 @@ const BRANCHES: u64 = 5;
 #[test]
 #[ignore = "started by the others"]
 fn program() {
-    #[derive(clap::Parser)]
-    struct Bare {
-        #[command(flatten)]
-        runner: Runner,
-    }
-    let flags = std::env::var("NEKTON_TEST_FLAGS").unwrap();
-    let bare = <Bare as clap::Parser>::parse_from(std::iter::once("bank").chain(flags.split_whitespace()));
-    let outcome = bare.runner.run("bank", |flow| {
+    common::program::run("bank", |flow| {
         let sides = flow
             .events::<Transfer>("transfers")
             .flat_map(|t| [(t.from, -t.amount, t.memo.clone()), (t.to, t.amount, t.memo)]);
@@ -68,25 +61,21 @@ fn program() {
         flow.view("accounts", &accounts);
         flow.view("branches", &branches.count());
     });
-    if let Err(error) = outcome {
-        eprintln!("{error}");
-        std::process::exit(error.exit_code());
-    }
 }
 
 fn command(folder: &Path, flags: &str) -> Command {
     std::fs::create_dir_all(folder.join("topics/transfers")).unwrap();
-    let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args(["--exact", "program", "--ignored", "--nocapture"]);
     let topics = folder.join("topics");
     let flags = format!("--topics file:{} --checkpoints none --workers 2 {flags}", topics.display());
-    command.env("NEKTON_TEST_FLAGS", flags).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut command = common::program::command(&flags);
+    command.env_remove("NEKTON_LISTEN").stderr(Stdio::piped());
     command
 }
 
 /// A job that shows itself.
 struct Bank {
-    process: Child,
+    /// Ends with this.
+    _job: Job,
     address: SocketAddr,
     folder: tempfile::TempDir,
 }
@@ -95,15 +84,15 @@ impl Bank {
     fn start(flags: &str, environment: &[(&str, &str)]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mut command = command(folder.path(), flags);
-        let mut process = command.envs(environment.iter().copied()).spawn().unwrap();
-        let mut said = BufReader::new(process.stderr.take().unwrap());
+        let mut job = Job::of(command.envs(environment.iter().copied()));
+        let mut said = BufReader::new(job.0[0].stderr.take().unwrap());
         let mut line = String::new();
         said.read_line(&mut line).unwrap();
         let url = line.split("http://").nth(1).unwrap_or_else(|| panic!("it says where: {line}"));
         let address = url.split('/').next().unwrap().parse().unwrap();
         // What it says later must have somewhere to go.
         std::thread::spawn(move || std::io::copy(&mut said, &mut std::io::sink()));
-        Bank { process, address, folder }
+        Bank { _job: job, address, folder }
     }
 
     /// Publishes transfers.
@@ -153,13 +142,6 @@ impl Bank {
         let mut socket = self.socket(TcpStream::connect(self.address).unwrap());
         socket.watch(message);
         socket
-    }
-}
-
-impl Drop for Bank {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
     }
 }
 

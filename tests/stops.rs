@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use common::files::Files;
 use common::job::{Job, eventually, signal};
 use common::processes::{finish, flags, start_heard};
-use common::sums::{Reading, command};
+use common::program::command;
+use common::sums::Reading;
 use nix::sys::signal::Signal;
 
 #[test]

@@ -17,11 +17,7 @@ fn lines(topic: &Path) -> Vec<Vec<Value>> {
     let mut files: Vec<_> = std::fs::read_dir(topic).unwrap().map(|file| file.unwrap().path()).collect();
     files.retain(|file| file.extension().is_some_and(|extension| extension == "jsonl"));
     files.sort();
-    let read = |file| std::fs::read_to_string(file).unwrap();
-    files
-        .iter()
-        .map(|file| read(file).lines().map(|line| serde_json::from_str(line).unwrap()).collect())
-        .collect()
+    files.iter().map(|file| common::sums::lines(file)).collect()
 }
 
 /// The messages of a topic by time, each a key with what it is from then on.

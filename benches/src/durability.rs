@@ -36,7 +36,7 @@ pub struct Options {
     /// Events a second for latency; none to leave it out.
     #[arg(long, value_delimiter = ',', num_args = 0.., default_value = "50000,200000")]
     rates: Vec<u64>,
-    /// How long a rate is kept up, in seconds; the first second does not count.
+    /// How long a rate is kept up, in seconds; the first second does not count, nor the last tenth of one.
     #[arg(long, default_value_t = 6)]
     seconds: u64,
     /// Numbers of agents for the longest pause, at 50,000 events a second; none to leave it out.

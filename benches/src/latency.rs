@@ -10,6 +10,7 @@
 //! generator, reads the same JSON, counts in two hash tables and writes each changed count as JSON.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
 use std::sync::Arc;
 use std::thread::{JoinHandle, sleep, spawn};
 use std::time::{Duration, Instant};
@@ -32,7 +33,8 @@ pub struct Options {
     /// Events a second.
     #[arg(long, value_delimiter = ',', default_value = "1000,50000,200000")]
     pub rates: Vec<u64>,
-    /// How long a rate is kept up in a round, in seconds; the first second does not count.
+    /// How long a rate is kept up in a round, in seconds; the first second does not count, nor the last tenth of one, in which
+    /// the job begins to end.
     #[arg(long, default_value_t = 6)]
     pub seconds: u64,
     /// Rounds at each rate, baseline and engine in turn; the medians of their quantiles count.
@@ -220,7 +222,8 @@ pub fn measure(
     let cpu = (process::cpu() - cpu).as_secs_f64() / begun.elapsed().as_secs_f64();
     live.end();
     let epochs = job.join().expect("the job does not panic") as f64 / options.seconds as f64;
-    Measured { latencies: latencies(live, begun, &due_by_group, &arrived), epochs, cpu }
+    let counted = 1_000_000_000..(options.seconds * 10).saturating_sub(1) * 100_000_000;
+    Measured { latencies: latencies(live, begun, &due_by_group, &arrived, counted), epochs, cpu }
 }
 
 /// Calls every agent once, and waits until that has arrived; how many calls each group got.
@@ -251,8 +254,14 @@ struct Change {
     after: usize,
 }
 
-/// `before`: how many of each group had arrived before it began.
-fn latencies(live: &Live, begun: Instant, due_by_group: &[Vec<u64>], before: &[usize]) -> Vec<u64> {
+/// Of the events that are due at `counted`, in nanoseconds; `before`: how many of each group had arrived before it began.
+fn latencies(
+    live: &Live,
+    begun: Instant,
+    due_by_group: &[Vec<u64>],
+    before: &[usize],
+    counted: Range<u64>,
+) -> Vec<u64> {
     let mut arrived = vec![0; due_by_group.len()];
     let mut latencies = Vec::new();
     for (received, batch) in live.take() {
@@ -265,7 +274,7 @@ fn latencies(live: &Live, begun: Instant, due_by_group: &[Vec<u64>], before: &[u
             let after = change.after - before[group];
             for &due in &due_by_group[group][arrived[group]..after] {
                 assert!(due < received, "nothing arrives before it is due");
-                if due >= 1_000_000_000 {
+                if counted.contains(&due) {
                     latencies.push(received - due);
                 }
             }

@@ -46,6 +46,22 @@ impl Report {
     pub fn figure(&mut self, name: impl Into<String>, value: f64, unit: &'static str) {
         self.figures.push(Figure { name: name.into(), value, unit });
     }
+    /// Adds what a loop in one thread does, and beside it the engine on each number of workers: medians of rounds, in millions
+    /// of events a second.
+    pub fn beside_loop<'r>(
+        &mut self,
+        name: &str,
+        loops: &mut [f64],
+        engine: impl Iterator<Item = (&'r usize, &'r mut Vec<f64>)>,
+    ) {
+        let bare = median(loops);
+        self.figure(format!("{name}: loop, one thread"), bare, "M events/s");
+        for (workers, rates) in engine {
+            let rate = median(rates);
+            self.figure(format!("{name}: engine, {workers} worker(s)"), rate, "M events/s");
+            self.figure(format!("{name}: engine / loop, {workers} worker(s)"), rate / bare, "");
+        }
+    }
     /// Adds an aim of at least `aim`.
     pub fn at_least(&mut self, name: impl Into<String>, aim: f64, got: f64) {
         self.aims.push(Aim { name: name.into(), aim, got, met: got >= aim });

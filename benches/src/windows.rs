@@ -17,7 +17,7 @@ use nekton::{Block, Feed, JobConfig, Order, Reading, Result, engine::run as run_
 
 use crate::nowhere::Nowhere;
 use crate::random::Random;
-use crate::report::{Report, median};
+use crate::report::Report;
 
 /// How much to measure.
 #[derive(clap::Args)]
@@ -304,13 +304,7 @@ pub fn run(options: &Options) -> Report {
                     changes = ran.changes;
                 }
             }
-            let bare = median(&mut loops);
-            report.figure(format!("{name}: loop, one thread"), bare, "M events/s");
-            for (rates, workers) in rates.iter_mut().zip(&options.workers) {
-                let rate = median(rates);
-                report.figure(format!("{name}: engine, {workers} worker(s)"), rate, "M events/s");
-                report.figure(format!("{name}: engine / loop, {workers} worker(s)"), rate / bare, "");
-            }
+            report.beside_loop(&name, &mut loops, options.workers.iter().zip(&mut rates));
             report.figure(format!("{name}: changes (last run)"), changes as f64, "");
         }
     }

@@ -1,53 +1,26 @@
 //! Reading records whose values have no types of their own, as CSV has none: the type that is read decides.
 
 use std::borrow::Cow;
-use std::fmt;
 use std::str::FromStr;
 
 use serde::de::value::CowStrDeserializer;
 use serde::de::{DeserializeOwned, DeserializeSeed, Deserializer, Error as _, MapAccess, Visitor};
-use serde::{Deserialize, forward_to_deserialize_any};
+use serde::forward_to_deserialize_any;
 use serde_json::Error;
 use serde_json::value::RawValue;
 
 use crate::connect::RawRecord;
+use crate::fields::{Fields, Name};
 
 /// Reads a JSON object as `T`, each of its values as what `T` wants there: `17` and `"17"` are both a number for a
 /// number and text for a text (`00501` and `1.50` to the letter), `null` is nothing for an option and the empty
 /// text for a text. What is nested in a value is read as JSON.
 pub(crate) fn cells<T: DeserializeOwned>(record: &RawRecord) -> Result<T, String> {
-    let row = serde_json::from_slice::<Row<'_>>(&record.payload).map_err(|error| error.to_string())?;
-    T::deserialize(row).map_err(|error| error.to_string())
+    let fields = serde_json::from_slice::<Fields<'_>>(&record.payload).map_err(|error| error.to_string())?;
+    T::deserialize(fields).map_err(|error| error.to_string())
 }
 
-/// An object's names and values, in their order.
-struct Row<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
-
-impl<'a> Deserialize<'a> for Row<'a> {
-    fn deserialize<D: Deserializer<'a>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Pairs;
-        impl<'a> Visitor<'a> for Pairs {
-            type Value = Row<'a>;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-            fn visit_map<M: MapAccess<'a>>(self, mut map: M) -> Result<Row<'a>, M::Error> {
-                let mut pairs = Vec::new();
-                while let Some((Name(name), value)) = map.next_entry()? {
-                    pairs.push((name, value));
-                }
-                Ok(Row(pairs))
-            }
-        }
-        deserializer.deserialize_map(Pairs)
-    }
-}
-
-/// A name, borrowed where it can be.
-#[derive(Deserialize)]
-struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
-
-impl<'a> Deserializer<'a> for Row<'a> {
+impl<'a> Deserializer<'a> for Fields<'a> {
     type Error = Error;
     fn deserialize_any<V: Visitor<'a>>(self, visitor: V) -> Result<V::Value, Error> {
         visitor.visit_map(Cells { pairs: self.0.into_iter(), next: None })
@@ -194,6 +167,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use bytes::Bytes;
+    use serde::Deserialize;
 
     use super::*;
     use crate::connect::Position;

@@ -1,6 +1,6 @@
 //! The job: vehicles as agents, pods and clusters over them, and an eye on every answer about a pod.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use nekton::differential_dataflow::VecCollection;
@@ -210,10 +210,8 @@ impl Told {
         let told = self.clone();
         flow.each_time(pods, move |_time, changes| {
             let mut found = told.found.lock().unwrap_or_else(PoisonError::into_inner);
-            let now: BTreeMap<u32, &Pod> =
-                changes.iter().filter(|(_, diff)| *diff > 0).map(|((pod, is), _)| (*pod, is)).collect();
-            for (pod, is) in now {
-                told.hear(pod, is, &mut found);
+            for ((pod, is), _) in changes.iter().filter(|(_, diff)| *diff > 0) {
+                told.hear(*pod, is, &mut found);
             }
         });
     }

@@ -7,6 +7,7 @@ pub mod fed;
 pub mod files;
 pub mod job;
 pub mod processes;
+pub mod program;
 pub mod s3;
 pub mod sums;
 pub mod topics;

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 
 use super::files::Files;
 use super::job::Job;
-use super::sums::command;
+use super::program::command;
 
 /// So many addresses on which nobody listens: below those that the system gives to outgoing connections.
 pub fn free_hosts(count: usize) -> Vec<String> {

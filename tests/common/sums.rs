@@ -4,13 +4,16 @@ use std::collections::BTreeMap;
 use std::fs::OpenOptions;
 use std::io::Write;
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Output, Stdio};
+
 use std::sync::OnceLock;
 use std::time::Duration;
 
 use nekton::changes;
 use nekton::prelude::*;
 use serde_json::Value;
+
+use super::program::command;
 
 #[derive(Clone, Serialize, Deserialize)]
 pub struct Reading {
@@ -59,17 +62,9 @@ impl Agent for Sensor {
     }
 }
 
-/// The job, in a process of its own: a test program calls itself, through an ignored test named `program`. Its
-/// flags are in the environment.
+/// The job, in a process of its own.
 pub fn program() {
-    #[derive(clap::Parser)]
-    struct Bare {
-        #[command(flatten)]
-        runner: Runner,
-    }
-    let flags = std::env::var("NEKTON_TEST_FLAGS").unwrap();
-    let bare = <Bare as clap::Parser>::parse_from(std::iter::once("sums").chain(flags.split_whitespace()));
-    let outcome = bare.runner.run("sums", |flow| {
+    super::program::run("sums", |flow| {
         let readings = flow.events::<Reading>("readings");
         let sensors = readings.agents::<Sensor>("sensors", |reading| reading.sensor);
         let by_depot = sensors.views().explode(|(_, (depot, _, sum))| Some((depot, sum as isize))).count();
@@ -77,19 +72,6 @@ pub fn program() {
         flow.sink("sums", changes(&sensors.views()));
         flow.sink("by-depot", changes(&by_depot));
     });
-    if let Err(error) = outcome {
-        eprintln!("{error}");
-        std::process::exit(error.exit_code());
-    }
-}
-
-/// The command that starts the job with these flags.
-pub fn command(flags: &str) -> Command {
-    let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args(["--exact", "program", "--ignored", "--nocapture"]);
-    command.env("NEKTON_TEST_FLAGS", flags).env("NEKTON_LISTEN", "none");
-    command.stdout(Stdio::null()).stderr(Stdio::inherit());
-    command
 }
 
 /// Runs the job to its end.

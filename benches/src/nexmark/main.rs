@@ -29,7 +29,7 @@ use nekton::{Block, Feed, JobConfig, Order, Reading, Result, engine::run as run_
 
 use self::queries::{Event, Outlet, Query, Rows};
 use crate::nowhere::Nowhere;
-use crate::report::{Report, median};
+use crate::report::Report;
 
 /// Measures NEXMark's queries against a loop for each.
 #[derive(clap::Parser)]
@@ -121,14 +121,6 @@ impl<'s> Outlet<'s> for Look {
             }
         });
     }
-    fn partitioned<R: Key, K: Key>(
-        &mut self,
-        flow: &mut Flow<'s>,
-        rows: &Events<'s, R>,
-        _key: impl Fn(&R) -> K + 'static,
-    ) {
-        self.events(flow, rows);
-    }
     fn collection<R: Key>(&mut self, _flow: &mut Flow<'s>, rows: &Rows<'s, R>) {
         let look = self.clone();
         let _ = rows.inner.clone().inspect_container(move |seen| {
@@ -207,13 +199,8 @@ fn main() {
                 rows = ran.rows;
             }
         }
-        let (bare, query) = (median(&mut loops), name(*query));
-        report.figure(format!("{query}: loop, one thread"), bare, "M events/s");
-        for (rates, workers) in rates.iter_mut().zip(&options.workers) {
-            let rate = median(rates);
-            report.figure(format!("{query}: engine, {workers} worker(s)"), rate, "M events/s");
-            report.figure(format!("{query}: engine / loop, {workers} worker(s)"), rate / bare, "");
-        }
+        let query = name(*query);
+        report.beside_loop(&query, &mut loops, options.workers.iter().zip(&mut rates));
         report.figure(format!("{query}: rows that came or went (last run)"), rows as f64, "");
     }
     report.print(options.json);

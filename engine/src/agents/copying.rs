@@ -1,10 +1,10 @@
 //! The copy of a segment for a snapshot, page by page: the pages that are about to change first, the others when
-//! there is time. So an event that meets a segment of ten thousand agents waits for the copy of 64.
+//! there is time. So an event that meets a segment of ten thousand agents waits for the copy of 16.
 
 use std::ops::Range;
 
 /// Agents that are copied together.
-const PAGE: u32 = 64;
+const PAGE: u32 = 16;
 
 /// What has been copied of a segment.
 pub(super) struct Copying {

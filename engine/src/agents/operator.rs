@@ -84,12 +84,10 @@ impl<A: Agent> Root<A> {
 
     /// Begins to copy the segments that have changed, as they are before `time`.
     fn begin_snapshot(&mut self, time: Time, capability: Capability<Time>) {
-        for (agency, dirty) in self.agencies.iter_mut().zip(&self.dirty) {
-            if *dirty {
-                agency.begin_copy();
-            }
-        }
-        self.snapshot = Some(Snapshot::new(time, capability, &mut self.dirty));
+        let changed: VecDeque<usize> =
+            (0..SEGMENTS).filter(|&segment| std::mem::take(&mut self.dirty[segment])).collect();
+        changed.iter().for_each(|&segment| self.agencies[segment].begin_copy());
+        self.snapshot = Some(Snapshot::new(time, capability, changed));
     }
 
     /// Copies on for about as long as `slice`; whether all is copied.
@@ -103,7 +101,7 @@ impl<A: Agent> Root<A> {
                     return false;
                 }
             }
-            snapshot.put(segment, &agencies[segment].end_copy());
+            snapshot.put(agencies[segment].end_copy());
         }
         true
     }
@@ -220,7 +218,7 @@ pub(crate) struct Rooted<'s, A: Agent> {
 
 /// For so long at once a snapshot is copied, between other work: for a third of the time that the other work took, within
 /// these bounds. An epoch passes a worker many times on its way, and meets a slice each time.
-const SLICE: RangeInclusive<Duration> = Duration::from_micros(100)..=Duration::from_millis(3);
+const SLICE: RangeInclusive<Duration> = Duration::from_micros(100)..=Duration::from_millis(1);
 
 /// Builds a root.
 pub(crate) fn root<'s, A: Agent>(

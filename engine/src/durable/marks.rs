@@ -70,10 +70,10 @@ pub(crate) fn marks<'s>(
             }
             let happened = pace.open() > marked;
             let elapsed = shared.machine.instant().saturating_duration_since(last);
-            // Where roots or stores are slower than asked for, checkpoints are taken less often: a root that had to be done
-            // with one at once, to begin the next, would stand still meanwhile.
-            let ready = elapsed >= every && asked.borrow().is_empty();
-            if happened && (ending || ready) {
+            // Where roots or stores are slower than asked for, checkpoints are taken less often, and the last one later: a
+            // root that had to be done with one at once, to begin the next, would stand still meanwhile.
+            let ready = (ending || elapsed >= every) && asked.borrow().is_empty();
+            if happened && ready {
                 let time = pace.open();
                 (marked, last) = (time, shared.machine.instant());
                 let mut handle = output.activate();
@@ -83,11 +83,12 @@ pub(crate) fn marks<'s>(
                 asked.borrow_mut().add(time);
                 pace.tell(time);
             }
-            if ending {
+            if ending && (ready || !happened) {
                 capability = None;
             } else if happened {
                 let elapsed = shared.machine.instant().saturating_duration_since(last);
-                pace.wake_after(&activator, every.saturating_sub(elapsed).max(LOOK));
+                let rest = if ending { Duration::ZERO } else { every.saturating_sub(elapsed) };
+                pace.wake_after(&activator, rest.max(LOOK));
             }
         }
     });

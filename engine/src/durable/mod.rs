@@ -421,17 +421,19 @@ pub(crate) fn damaged(store: &dyn Store, name: &str, why: &str) -> Error {
     )
 }
 
-/// Content with its checksum in front.
-pub(crate) fn sealed(content: Vec<u8>) -> Bytes {
-    let mut bytes = Vec::with_capacity(content.len() + 8);
-    bytes.extend_from_slice(&checksum(&content).to_le_bytes());
-    bytes.extend_from_slice(&content);
-    bytes.into()
+/// The size of a checksum.
+const CHECKSUM: usize = 8;
+
+/// Content with its checksum in front. Best with room for it, or all is moved elsewhere.
+pub(crate) fn sealed(mut content: Vec<u8>) -> Bytes {
+    let checksum = checksum(&content).to_le_bytes();
+    content.splice(..0, checksum);
+    content.into()
 }
 
 /// The content, if its checksum is right.
 pub(crate) fn unsealed(bytes: &[u8]) -> Option<&[u8]> {
-    let (said, content) = bytes.split_first_chunk::<8>()?;
+    let (said, content) = bytes.split_first_chunk::<CHECKSUM>()?;
     (u64::from_le_bytes(*said) == checksum(content)).then_some(content)
 }
 

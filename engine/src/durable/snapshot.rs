@@ -14,7 +14,7 @@ use timely::dataflow::operators::Capability;
 
 use super::commit::Report;
 use super::compact::Places;
-use super::{Durable, Manifest, Part, damaged, part_name, sealed, unsealed};
+use super::{CHECKSUM, Durable, Manifest, Part, damaged, part_name, sealed, unsealed};
 use crate::agents::Agent;
 use crate::connect::{Store, Waker};
 use crate::error::{Error, Kind, Result};
@@ -26,55 +26,47 @@ pub(crate) struct Snapshot {
     pub(crate) time: Time,
     /// For the report.
     capability: Capability<Time>,
-    /// By segment: still to be copied.
-    todo: Vec<bool>,
-    left: usize,
-    next: usize,
-    segments: Vec<u16>,
-    /// The size of each of these.
-    sizes: Vec<u64>,
-    content: Vec<u8>,
+    /// Segments that are still to be copied.
+    todo: VecDeque<usize>,
+    /// Segments with their agents.
+    copies: Vec<(u16, Vec<u8>)>,
 }
 
 impl Snapshot {
-    /// Of what is `dirty`, which is clean then.
-    pub(crate) fn new(time: Time, capability: Capability<Time>, dirty: &mut [bool]) -> Self {
-        let todo = dirty.to_vec();
-        dirty.fill(false);
-        let left = todo.iter().filter(|dirty| **dirty).count();
-        Snapshot {
-            time,
-            capability,
-            todo,
-            left,
-            next: 0,
-            segments: Vec::new(),
-            sizes: Vec::new(),
-            content: Vec::new(),
-        }
+    /// Of these segments.
+    pub(crate) fn new(time: Time, capability: Capability<Time>, todo: VecDeque<usize>) -> Self {
+        Snapshot { time, capability, todo, copies: Vec::new() }
     }
 
     /// The next segment that is to be copied.
-    pub(crate) fn next(&mut self) -> Option<usize> {
-        if self.left == 0 {
-            return None;
-        }
-        while !self.todo[self.next] {
-            self.next += 1;
-        }
-        Some(self.next)
+    pub(crate) fn next(&self) -> Option<usize> {
+        self.todo.front().copied()
     }
 
-    /// Puts the copy of a segment in.
-    pub(crate) fn put(&mut self, segment: usize, copy: &[u8]) {
-        self.todo[segment] = false;
-        self.left -= 1;
-        self.segments.push(segment as u16);
-        self.sizes.push(copy.len() as u64);
-        self.content.extend_from_slice(&(segment as u16).to_le_bytes());
-        self.content.extend_from_slice(&(copy.len() as u64).to_le_bytes());
-        self.content.extend_from_slice(copy);
+    /// Puts the copy of that segment in.
+    pub(crate) fn put(&mut self, copy: Vec<u8>) {
+        let segment = self.todo.pop_front();
+        self.copies.extend(segment.map(|segment| (segment as u16, copy)));
     }
+}
+
+/// In front of a stored segment: its number and the size of its agents.
+const HEAD: usize = 2 + 8;
+
+/// The size of segments as they are stored.
+fn size(copies: &[(u16, Vec<u8>)]) -> u64 {
+    copies.iter().map(|(_, copy)| (HEAD + copy.len()) as u64).sum()
+}
+
+/// Segments as they are stored, one behind the other.
+fn content(copies: Vec<(u16, Vec<u8>)>) -> Vec<u8> {
+    let mut content = Vec::with_capacity(size(&copies) as usize + CHECKSUM);
+    for (segment, copy) in copies {
+        content.extend_from_slice(&segment.to_le_bytes());
+        content.extend_from_slice(&(copy.len() as u64).to_le_bytes());
+        content.extend_from_slice(&copy);
+    }
+    content
 }
 
 /// Snapshots that are on their way to the store.
@@ -92,22 +84,22 @@ impl Storing {
         places: &mut Places,
         waker: Waker,
     ) {
-        let Snapshot { time, capability, segments, sizes, content, .. } = snapshot;
+        let Snapshot { time, capability, copies, .. } = snapshot;
         let outcome = Arc::new(Mutex::new(None));
         let mut part = None;
-        if segments.is_empty() {
+        if copies.is_empty() {
             *outcome.lock().unwrap_or_else(PoisonError::into_inner) = Some(Ok(()));
         } else {
             let object = part_name(&durable.job, time, durable.plan.number, worker, root);
-            let bytes = content.len() as u64 + 8;
+            let segments = copies.iter().map(|(segment, _)| *segment).collect();
             let number = places.object();
-            for (&segment, size) in segments.iter().zip(sizes) {
-                places.put(usize::from(segment), number, size);
+            for (segment, copy) in &copies {
+                places.put(usize::from(*segment), number, copy.len() as u64);
             }
-            part = Some(Part { object: object.clone(), segments, bytes });
+            part = Some(Part { object: object.clone(), segments, bytes: size(&copies) + CHECKSUM as u64 });
             let (outcome, of) = (outcome.clone(), durable.clone());
             durable.io.run(move || {
-                let stored = of.store.put(&object, sealed(content));
+                let stored = of.store.put(&object, sealed(content(copies)));
                 *outcome.lock().unwrap_or_else(PoisonError::into_inner) = Some(stored);
                 waker();
             });
@@ -192,7 +184,7 @@ pub(crate) fn each_segment(
     let bytes = store.get(object)?.ok_or_else(|| lost("it is gone"))?;
     let mut content = unsealed(&bytes).ok_or_else(|| lost("its checksum is wrong"))?;
     while !content.is_empty() {
-        let (head, rest) = content.split_first_chunk::<10>().ok_or_else(|| lost("it is too short"))?;
+        let (head, rest) = content.split_first_chunk::<HEAD>().ok_or_else(|| lost("it is too short"))?;
         let segment = u16::from_le_bytes([head[0], head[1]]);
         let size = u64::from_le_bytes(head[2..].try_into().map_err(|_| lost("it is too short"))?);
         if size > rest.len() as u64 || usize::from(segment) >= SEGMENTS {

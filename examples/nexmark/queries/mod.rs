@@ -57,8 +57,10 @@ pub trait Outlet<'s> {
         &mut self,
         flow: &mut Flow<'s>,
         rows: &Events<'s, R>,
-        key: impl Fn(&R) -> K + 'static,
-    );
+        _key: impl Fn(&R) -> K + 'static,
+    ) {
+        self.events(flow, rows);
+    }
     /// Rows that come and go.
     fn collection<R: Key>(&mut self, flow: &mut Flow<'s>, rows: &Rows<'s, R>);
 }

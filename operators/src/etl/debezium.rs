@@ -4,13 +4,12 @@
 //! and SQL Server: `op`, `before`, `after`, `source`, bare or within `schema` and `payload`.
 
 use std::borrow::Cow;
-use std::fmt;
 
-use nekton_engine::Time;
 use nekton_engine::agents::Key;
 use nekton_engine::connect::RawRecord;
 use nekton_engine::hash::fixed_hash;
-use serde::de::{DeserializeOwned, IgnoredAny, MapAccess, Visitor};
+use nekton_engine::{Fields, Time};
+use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
@@ -259,34 +258,6 @@ fn lsn(text: &str) -> Result<(u64, u64), String> {
         _ => Err(format!("{text:?} is no place in a log of SQL Server")),
     }
 }
-
-/// The fields of an object, in their order.
-struct Fields<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
-
-impl<'de> Deserialize<'de> for Fields<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Of;
-        impl<'de> Visitor<'de> for Of {
-            type Value = Fields<'de>;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Fields<'de>, A::Error> {
-                let mut fields = Vec::new();
-                while let Some(Name(name)) = map.next_key()? {
-                    fields.push((name, map.next_value()?));
-                }
-                Ok(Fields(fields))
-            }
-        }
-        deserializer.deserialize_map(Of)
-    }
-}
-
-/// A name of a field, which may have escapes.
-#[derive(Deserialize)]
-#[serde(transparent)]
-struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
 
 /// The key that some columns of a row make.
 fn key_of_columns<K: DeserializeOwned>(row: &str, columns: &[&str]) -> Result<K, String> {
