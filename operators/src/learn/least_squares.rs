@@ -64,6 +64,24 @@ impl<const N: usize> LeastSquares<N> {
     pub fn weights(&self) -> &[f64; N] {
         &self.weights.0
     }
+
+    /// How little it knows of such features: the variance of what it says of them, in variances of the error of one example (where these
+    /// are independent). Great where nothing like them was learned. This is the leverage of Hoaglin and Welsch, *The Hat Matrix in
+    /// Regression and ANOVA* (1978), for features that may be new. 2 N² floating-point operations.
+    ///
+    /// ```
+    /// use nekton_operators::learn::{LeastSquares, Model};
+    ///
+    /// let mut mean = LeastSquares::<1>::new(1e-6);
+    /// for _ in 0..4 {
+    ///     mean.learn(&[1.0], 20.0);
+    /// }
+    /// assert!((mean.leverage(&[1.0]) - 0.25).abs() < 1e-6); // a mean of four has a quarter of their variance
+    /// assert!((mean.leverage(&[2.0]) - 1.0).abs() < 1e-5);
+    /// ```
+    pub fn leverage(&self, features: &[f64; N]) -> f64 {
+        self.inverse.iter().zip(features).map(|(row, feature)| row.dot(features) * feature).sum()
+    }
 }
 
 impl<const N: usize> Model<N> for LeastSquares<N> {

@@ -68,6 +68,31 @@ impl<'s, E: Event> Timed<'s, E> {
         }
     }
 
+    /// Replaces each event by any number of others, which happened when it did. They have come as far as these have, also where
+    /// nothing is made of some.
+    ///
+    /// ```
+    /// # mod setup { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/setup.rs")); } use setup::*;
+    /// # let topics = job(|flow| {
+    /// # let posts = events(flow, "posts", [(1, vec![("rain rain", 50), ("snow", 60)]), (2, vec![("", 130)])]);
+    /// // (text, milliseconds): at 1, "rain rain" at 50, "snow" at 60; at 2, "" at 130
+    /// let posts = posts.event_time(|(_, at)| *at, Watermark::behind(30).step(1)).map(|(text, _)| text);
+    /// let words = posts.flat_map(|text| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>());
+    /// let counts = words.windows("words", Windows::tumbling(100), |word| (word.clone(), ()), Count);
+    /// flow.sink("final", &counts.closed);
+    /// # });
+    /// # let mut closed = topics.lines("final"); closed.sort();
+    /// assert_eq!(closed, [r#"[["rain",{"start":0,"end":100}],2]"#, r#"[["snow",{"start":0,"end":100}],1]"#]);
+    /// ```
+    pub fn flat_map<I: IntoIterator<Item: Event>>(
+        &self,
+        logic: impl Fn(E) -> I + 'static,
+    ) -> Timed<'s, I::Item> {
+        let made =
+            move |(time, event)| logic(event).into_iter().map(move |made| (time, made)).collect::<Vec<_>>();
+        self.became(self.events.flat_map(made))
+    }
+
     /// The events, without their times.
     pub fn events(&self) -> Events<'s, E> {
         self.events.map(|(_, event)| event)
