@@ -10,7 +10,7 @@ use timely::dataflow::StreamVec;
 use timely::dataflow::operators::Concat;
 use timely::dataflow::operators::vec::{Filter, Map};
 
-use crate::agents::{Agent, Agents, Key, Record};
+use crate::agents::{Agent, Agents, Key, Reads, Record};
 use crate::connect::{PartitionId, Position};
 use crate::flow::Flow;
 use crate::table::{Row, TableRow};
@@ -129,6 +129,118 @@ impl<'s, E: Clone + 'static> Events<'s, E> {
         key: impl Fn(&E) -> A::Key + 'static,
     ) -> Agents<'s, A> {
         self.flow.clone().agents(self, name, key)
+    }
+
+    /// A root like [`Events::agents`], whose agents also read a collection: what it holds for their keys, at the
+    /// millisecond after each change. See [`Reads`]. What they read may be made of other agents' views, but not of their own;
+    /// for that there is [`Events::agents_in_loop`].
+    ///
+    /// Cost: what can be read is held once more, by key (about 80 bytes and the key, and the values), and 8 bytes an agent; a change
+    /// costs a pass over all values of its key. Where many are linked to one agent, count or sum them up before, and let it
+    /// read that.
+    ///
+    /// ```
+    /// # mod setup { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/setup.rs")); } use setup::*;
+    /// use nekton_engine::Reads;
+    ///
+    /// /// A door that is locked and unlocked by its events, and locks itself when nobody is at home.
+    /// #[derive(Serialize, Deserialize)]
+    /// struct Door { locked: bool }
+    ///
+    /// impl Agent for Door {
+    ///     type Key = String;
+    ///     type Event = (String, bool);
+    ///     type View = bool;
+    ///     type Emit = ();
+    ///     fn create(_house: &String) -> Self { Door { locked: true } }
+    ///     fn on_event(&mut self, &(_, locked): &(String, bool), _context: &mut Context<'_, Self>) { self.locked = locked; }
+    ///     fn view(&self) -> Option<bool> { Some(self.locked) }
+    /// }
+    /// impl Reads for Door {
+    ///     type Linked = u64; // who is at home
+    ///     fn on_linked(&mut self, at_home: &[u64], _context: &mut Context<'_, Self>) {
+    ///         self.locked |= at_home.is_empty();
+    ///     }
+    /// }
+    ///
+    /// # let topics = job(&[], |flow| {
+    /// # let unlocked = flow.feed("doors", |_, _, _| Script::new([(5, vec![Block { order: Order { source: 0, partition: 0, position: Position::default() }, events: vec![("No. 9".to_owned(), false)] }])]));
+    /// # let people = at(flow, [(1, vec![(7, Some("No. 9".to_owned()))]), (50, vec![(7, Some("No. 4".to_owned()))])]);
+    /// let at_home = people.table("people").map(|(person, house)| (house, person)); // 7 is in No. 9, from 50 on in No. 4
+    /// let doors = unlocked.agents_reading::<Door>("doors", |(house, _)| house.clone(), &at_home); // unlocked at 5
+    /// flow.sink("doors", upsert(&doors.views()));
+    /// # });
+    /// assert_eq!(topics.lines("doors"), [
+    ///     r#"{"key":"No. 9","value":false,"time":5}"#,
+    ///     r#"{"key":"No. 9","value":true,"time":51}"#,
+    /// ]);
+    /// ```
+    pub fn agents_reading<A: Reads<Event = E>>(
+        &self,
+        name: &str,
+        key: impl Fn(&E) -> A::Key + 'static,
+        linked: &VecCollection<'s, Time, (A::Key, A::Linked), isize>,
+    ) -> Agents<'s, A> {
+        self.flow.clone().agents_reading(self, name, key, linked)
+    }
+
+    /// A root like [`Events::agents_reading`], whose agents read what depends on their own views: `linked` makes that of them.
+    /// Each round takes a millisecond of the dataflow's time: a view that changes at `t` is read at `t + 1`, and what changes
+    /// by that is read at `t + 2`. An agent whose view does not change ends it.
+    ///
+    /// A loop that never settles goes round for as long as the job runs, and if a round takes longer than a
+    /// millisecond, the job falls behind. When all inputs have ended, it goes on for about 1,000 rounds; what timers
+    /// change later than that is not read any more.
+    ///
+    /// ```
+    /// # mod setup { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/setup.rs")); } use setup::*;
+    /// use nekton_engine::Reads;
+    ///
+    /// /// A person who believes the highest number heard so far, and tells the neighbours.
+    /// #[derive(Serialize, Deserialize)]
+    /// struct Person { highest: u64 }
+    ///
+    /// impl Agent for Person {
+    ///     type Key = u64;
+    ///     type Event = (u64, u64);
+    ///     type View = u64;
+    ///     type Emit = ();
+    ///     fn create(_person: &u64) -> Self { Person { highest: 0 } }
+    ///     fn on_event(&mut self, &(_, number): &(u64, u64), _context: &mut Context<'_, Self>) {
+    ///         self.highest = self.highest.max(number);
+    ///     }
+    ///     fn view(&self) -> Option<u64> { Some(self.highest) }
+    /// }
+    /// impl Reads for Person {
+    ///     type Linked = u64;
+    ///     fn on_linked(&mut self, told: &[u64], _context: &mut Context<'_, Self>) {
+    ///         self.highest = self.highest.max(told.last().copied().unwrap_or(0)); // they are sorted
+    ///     }
+    /// }
+    ///
+    /// # let topics = job(&[], |flow| {
+    /// # let heard = at(flow, [(1, vec![(1, 17), (2, 4), (3, 4)]), (50, vec![(2, 20)])]);
+    /// # let tells = [(1, 2), (2, 3)];
+    /// # let tells = { use differential_dataflow::AsCollection; use timely::dataflow::operators::vec::ToStream; tells.map(|link| (link, 0, 1)).to_stream(flow.scope()).as_collection() };
+    /// // 1 hears 17, 2 and 3 hear 4, at the time 1; 2 hears 20 at 50. 1 tells 2, and 2 tells 3.
+    /// let people = heard.agents_in_loop::<Person>("people", |(person, _)| *person, |people| {
+    ///     people.views().join(tells).map(|(_, (highest, listener))| (listener, highest))
+    /// });
+    /// flow.sink("people", upsert(&people.filter(|(person, _)| *person == 3)));
+    /// # });
+    /// assert_eq!(topics.lines("people"), [
+    ///     r#"{"key":3,"value":4,"time":1}"#,
+    ///     r#"{"key":3,"value":17,"time":3}"#, // told by 2, who was told by 1 at 2
+    ///     r#"{"key":3,"value":20,"time":51}"#,
+    /// ]);
+    /// ```
+    pub fn agents_in_loop<A: Reads<Event = E>>(
+        &self,
+        name: &str,
+        key: impl Fn(&E) -> A::Key + 'static,
+        linked: impl FnOnce(&Agents<'s, A>) -> VecCollection<'s, Time, (A::Key, A::Linked), isize>,
+    ) -> Agents<'s, A> {
+        self.flow.clone().agents_in_loop(self, name, key, linked)
     }
 
     /// The blocks as a timely stream.

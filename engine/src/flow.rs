@@ -11,15 +11,16 @@ use differential_dataflow::VecCollection;
 use serde::de::DeserializeOwned;
 use timely::ExchangeData;
 use timely::dataflow::operators::generic::operator::empty;
+use timely::dataflow::operators::{ConnectLoop, Feedback};
 use timely::dataflow::{Scope, StreamVec};
 
-use crate::agents::{Agent, Agents, Key, Record, root};
+use crate::agents::{Agent, Agents, Collections, EventsOnly, Hears, Key, Linking, Reads, Record, root};
 use crate::cells::cells;
 use crate::connect::{RawRecord, Waker};
 use crate::dead_letter::DeadLetter;
 use crate::durable::check::Root;
 use crate::durable::commit::{Asked, Program, Report, commit};
-use crate::durable::ledger::{Reads, ledger};
+use crate::durable::ledger::{self, ledger};
 use crate::durable::marks::{Mark, marks};
 use crate::durable::{Bound, Shape};
 use crate::error::{Error, Kind, Result};
@@ -115,7 +116,7 @@ impl<'s> Flow<'s> {
     pub(crate) fn finish(self) {
         let Building { pace, shared, asked, .. } = &*self.inner;
         if let Some(durable) = shared.keeps() {
-            let reads = Rc::new(RefCell::new(Reads::new(durable)));
+            let reads = Rc::new(RefCell::new(ledger::Reads::new(durable)));
             let built = ledger(self.scope, self.inner.bounds.take(), pace, shared, &reads);
             self.failing(built);
             let names = self.inner.names.borrow();
@@ -315,13 +316,49 @@ impl<'s> Flow<'s> {
         name: &str,
         key: impl Fn(&A::Event) -> A::Key + 'static,
     ) -> Agents<'s, A> {
+        self.root::<A, EventsOnly>(events, name, key, None)
+    }
+
+    pub(crate) fn agents_reading<A: Reads>(
+        &mut self,
+        events: &Events<'s, A::Event>,
+        name: &str,
+        key: impl Fn(&A::Event) -> A::Key + 'static,
+        linked: &VecCollection<'s, Time, (A::Key, A::Linked), isize>,
+    ) -> Agents<'s, A> {
+        let (handle, changes) = self.scope.feedback(1);
+        linked.inner.clone().connect_loop(handle);
+        self.root::<A, Collections>(events, name, key, Some(Linking { changes, looped: false }))
+    }
+
+    pub(crate) fn agents_in_loop<A: Reads>(
+        &mut self,
+        events: &Events<'s, A::Event>,
+        name: &str,
+        key: impl Fn(&A::Event) -> A::Key + 'static,
+        linked: impl FnOnce(&Agents<'s, A>) -> VecCollection<'s, Time, (A::Key, A::Linked), isize>,
+    ) -> Agents<'s, A> {
+        let (handle, changes) = self.scope.feedback(1);
+        self.inner.pace.add_loop();
+        let agents = self.root::<A, Collections>(events, name, key, Some(Linking { changes, looped: true }));
+        linked(&agents).inner.connect_loop(handle);
+        agents
+    }
+
+    fn root<A: Agent, R: Hears<A>>(
+        &mut self,
+        events: &Events<'s, A::Event>,
+        name: &str,
+        key: impl Fn(&A::Event) -> A::Key + 'static,
+        linking: Option<Linking<'s, A::Key, R::Linked>>,
+    ) -> Agents<'s, A> {
         let number = self.number("root", name);
         if self.inner.shared.durable().is_some() {
             self.inner.shapes.borrow_mut().insert(name.to_owned(), Shape::of::<A::Key, A>());
         }
         self.inner.shared.rehearse(|built| built.roots.push(Root::of::<A>(name)));
         let Building { pace, shared, marks, .. } = &*self.inner;
-        let rooted = root(events, marks.clone(), name, number, key, pace, shared);
+        let rooted = root::<A, R>(events, linking, marks.clone(), (name, number), key, pace, shared);
         self.inner.progress.borrow_mut().push(rooted.progress);
         self.inner.reports.borrow_mut().push(rooted.reports);
         rooted.agents

@@ -67,7 +67,7 @@ mod topic;
 mod view;
 mod watched;
 
-pub use agents::{Agent, Agents, Context};
+pub use agents::{Agent, Agents, Context, Reads};
 pub use cluster::{Cluster, ClusterTls, Secret};
 pub use dead_letter::DeadLetter;
 pub use durable::Checkpoints;

@@ -72,6 +72,15 @@ pub(crate) struct Pace {
     wrote: Cell<Time>,
     /// The last time of all workers, once all is written.
     last: Cell<Option<Time>>,
+    /// Whether there are agents that read what depends on their own views.
+    loops: Cell<bool>,
+    /// By source of this worker: from where on its times are open.
+    holding: RefCell<Vec<Option<Time>>>,
+    /// Sources of this worker that have not ended, and workers that have such.
+    reading: Cell<usize>,
+    unended: Cell<usize>,
+    /// Peers are to be told that all sources of this worker have ended.
+    ended: Cell<bool>,
     /// Whom to wake when any of this changes.
     sources: RefCell<Vec<Activator>>,
     /// On a simulated machine: whom to wake when.
@@ -97,6 +106,11 @@ impl Pace {
             commits_ended: Cell::new(false),
             wrote: Cell::new(0),
             last: Cell::new(None),
+            loops: Cell::new(false),
+            holding: RefCell::default(),
+            reading: Cell::new(0),
+            unended: Cell::new(0),
+            ended: Cell::new(false),
             sources: RefCell::default(),
             alarms: RefCell::default(),
         })
@@ -297,6 +311,52 @@ impl Pace {
         self.last.get()
     }
 
+    /// The program has agents that read what depends on their own views.
+    pub(crate) fn add_loop(&self) {
+        self.loops.set(true);
+    }
+
+    /// Whether it has. Then a source that has ended stays until all have: what went round would go on without the clock.
+    pub(crate) fn loops(&self) -> bool {
+        self.loops.get()
+    }
+
+    /// A source will read; its slot.
+    pub(crate) fn add_reader(&self) -> usize {
+        self.reading.set(self.reading.get() + 1);
+        let mut holding = self.holding.borrow_mut();
+        holding.push(Some(0));
+        holding.len() - 1
+    }
+
+    /// A source's times are open from here on; `None`: they are over.
+    pub(crate) fn hold(&self, slot: usize, from: Option<Time>) {
+        let before = std::mem::replace(&mut self.holding.borrow_mut()[slot], from);
+        if from != before && (self.loops.get() || from.is_none()) {
+            self.wake();
+        }
+    }
+
+    /// From where on the times of this worker's sources are open; `None` when all are over.
+    pub(crate) fn held(&self) -> Option<Time> {
+        self.holding.borrow().iter().flatten().min().map(|&held| held.max(self.open.get()))
+    }
+
+    /// A source will not read any more.
+    pub(crate) fn ends_reading(&self) {
+        self.reading.set(self.reading.get() - 1);
+        if self.reading.get() == 0 {
+            self.unended.set(self.unended.get() - 1);
+            self.ended.set(true);
+            self.tell(self.open.get());
+        }
+    }
+
+    /// Whether all sources of all workers have ended.
+    pub(crate) fn all_read(&self) -> bool {
+        self.unended.get() == 0
+    }
+
     fn arrive(&self, frontier: Option<Time>) {
         if self.arrived.get() == frontier {
             return;
@@ -334,6 +394,10 @@ impl Pace {
             return None;
         }
         if self.shared.until().is_some_and(|(until, _)| earliest > until) {
+            return None;
+        }
+        // What a loop may still do, its sources say: beyond that it would go on on some workers, and not on others.
+        if self.loops.get() && self.all_read() {
             return None;
         }
         let now = self.shared.machine.now();
@@ -390,6 +454,8 @@ struct Tick {
     first: bool,
     /// Also: the job is to end.
     stop: bool,
+    /// Also: all sources of its sender have ended.
+    ended: bool,
 }
 
 /// Builds the operators that send and receive ticks and that watch timers. Call once a worker, first.
@@ -409,6 +475,7 @@ pub(crate) fn ticks<'s>(scope: Scope<'s, Time>, pace: &Rc<Pace>, shared: &Arc<Sh
     let mut output = OutputBuilder::from(output);
     let (pace_, stop) = (pace.clone(), shared.config.stop.clone());
     pace.unheard.set(peers - 1);
+    pace.unended.set(peers);
     builder.build(move |mut capabilities| {
         let mut capability = capabilities.pop();
         let mut stopped = false;
@@ -438,10 +505,11 @@ pub(crate) fn ticks<'s>(scope: Scope<'s, Time>, pace: &Rc<Pace>, shared: &Arc<Sh
             if let Some(time) = pace_.tick.take()
                 && peers > 1
             {
+                let ended = pace_.ended.take();
                 let mut handle = output.activate();
                 let mut session = handle.session(&*held);
                 for worker in (0..peers).filter(|&w| w != index) {
-                    session.give(Tick { worker, time, first, stop: stopped });
+                    session.give(Tick { worker, time, first, stop: stopped, ended });
                 }
             }
         }
@@ -458,6 +526,10 @@ pub(crate) fn ticks<'s>(scope: Scope<'s, Time>, pace: &Rc<Pace>, shared: &Arc<Sh
                     pace.follow(tick.time);
                     if tick.first {
                         pace.unheard.set(pace.unheard.get() - 1);
+                        pace.wake();
+                    }
+                    if tick.ended {
+                        pace.unended.set(pace.unended.get() - 1);
                         pace.wake();
                     }
                     if tick.stop && !stop.requested() {

@@ -9,6 +9,7 @@ use timely::dataflow::operators::generic::OutputBuilder;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use timely::dataflow::{Scope, StreamVec};
 
+use crate::agents::SETTLING;
 use crate::connect::{PartitionId, Polled, Position, Waker};
 use crate::dead_letter::DeadLetter;
 use crate::durable::Bound;
@@ -123,6 +124,7 @@ where
     let mut builder = OperatorBuilder::new(format!("Source: {name}"), scope);
     let info = builder.operator_info();
     pace.add_source(scope.activator_for(info.address.clone()));
+    let slot = pace.add_reader();
     let activator = scope.activator_for(info.address.clone());
     let sync = scope.worker().sync_activator_for(info.address.to_vec());
     let mut feed = feed(Arc::new(move || {
@@ -149,6 +151,8 @@ where
         let mut read = Vec::new();
         let until = shared.until();
         let (mut over, mut alarm) = (false, None::<Instant>);
+        // In a program with a loop: when this has ended, and until when it stays then.
+        let (mut ended, mut stays) = (None::<Time>, None::<Time>);
         // Keeps the port, which never carries data.
         let _progress_output = progress_output;
         move |_frontiers| {
@@ -162,6 +166,7 @@ where
                 feed.arrived(arrived);
             }
             let Some(held) = capabilities.as_mut() else { return unfinished };
+            pace.hold(slot, Some(*held[0].time()));
             if shared.failed() {
                 // Its time stays open: to other processes, one of which only a part was read must not look closed.
                 return unfinished;
@@ -169,9 +174,36 @@ where
             let scripted = feed.next_time();
             let replays = scripted.is_some() && feed.replays();
             // What is bound is read again even so: a checkpoint contains it as soon as it is of a later time.
-            if shared.config.stop.requested() && !replays {
+            let stopped = shared.config.stop.requested() && !replays;
+            if pace.loops() && (ended.is_some() || stopped) {
+                let open = pace.open().max(*held[0].time());
+                let since = *ended.get_or_insert_with(|| {
+                    pace.ends_reading();
+                    open
+                });
+                if stays.is_none() {
+                    held.iter_mut().for_each(|capability| capability.downgrade(&open));
+                    pace.hold(slot, Some(open));
+                    if !pace.all_read() {
+                        return unfinished;
+                    }
+                    let settled = if stopped { 0 } else { since.saturating_add(SETTLING).min(Time::MAX - 1) };
+                    stays = Some(settled.max(open.saturating_sub(1)));
+                }
+                // All agents have read what is due by then, on all workers, before any hears of the end.
+                let until = stays.unwrap_or_default();
+                pace.start_after(until);
+                held.iter_mut().for_each(|capability| capability.downgrade(&until.saturating_add(1)));
+                pace.hold(slot, Some(*held[0].time()));
+                if pace.arrived().is_none_or(|arrived| arrived > until) {
+                    capabilities = None;
+                    pace.hold(slot, None);
+                }
+                return unfinished;
+            }
+            if stopped {
                 capabilities = None;
-                pace.wake();
+                pace.hold(slot, None);
                 return unfinished;
             }
             if let Some((until, only_bound)) = until {
@@ -184,7 +216,7 @@ where
                     }
                     if pace.arrived().is_none_or(|arrived| arrived > until) {
                         capabilities = None;
-                        pace.wake();
+                        pace.hold(slot, None);
                     }
                     return unfinished;
                 }
@@ -263,9 +295,15 @@ where
                     over = true;
                     activator.activate();
                 }
+                Polled::End if pace.loops() => {
+                    ended = held.first().map(|held| pace.open().max(*held.time()));
+                    pace.ends_reading();
+                    activator.activate();
+                    return unfinished;
+                }
                 Polled::End => {
                     capabilities = None;
-                    pace.wake();
+                    pace.hold(slot, None);
                 }
                 Polled::More => activator.activate(),
                 // Nobody wakes a source when the hold is lifted.

@@ -4,9 +4,14 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
-use nekton_engine::connect::{Position, Sink, SinkSettings, Source, Topics};
-use nekton_engine::{Agent, Block, Context, Error, Flow, JobConfig, Order, Result, Script, Time, run};
+use nekton_engine::connect::{Polled, Position, Sink, SinkSettings, Source, Topics};
+use nekton_engine::{
+    Agent, Block, Context, Error, Feed, Flow, JobConfig, Order, Reading, Reads, Result, Script, Time, run,
+};
 use proptest::prelude::*;
+
+#[path = "common/gossip.rs"]
+mod gossip;
 
 /// No topics at all.
 struct Nowhere;
@@ -274,6 +279,242 @@ proptest! {
         for workers in 1..=3 {
             prop_assert_eq!(&engine(&happenings, workers, cut), &expected, "on {} workers", workers);
         }
+    }
+}
+
+/// The contents of cells and groups, and what cells told, at every time at which anything changed.
+type Gossip = BTreeMap<Time, (Cells, Groups, Vec<(u64, i64)>)>;
+type Cells = BTreeMap<u64, (i64, i64, i64)>;
+type Groups = BTreeMap<u64, (i64, i64, i64, Time)>;
+
+/// What happens at a time, in a partition.
+type Timed = Vec<(Time, u32, gossip::Happening)>;
+
+fn gossip() -> impl Strategy<Value = Timed> {
+    let happening = (0..12_u64, 0..3_u64, 0..20_i64);
+    prop::collection::vec((1..60_u64, 0..4_u32, happening), 0..80).prop_map(|mut all| {
+        all.sort_by_key(|(time, partition, _)| (*time, *partition));
+        all
+    })
+}
+
+/// The naive model, round by round.
+fn gossip_model(happenings: &Timed) -> Gossip {
+    let mut model = gossip::Model::default();
+    let mut times: std::collections::BTreeSet<Time> = happenings.iter().map(|(time, ..)| *time).collect();
+    let mut seen = Gossip::new();
+    while let Some(time) = times.first().copied().into_iter().chain(model.due()).min() {
+        times.remove(&time);
+        model.step(time, happenings.iter().filter(|(at, ..)| *at == time).map(|(.., happening)| *happening));
+        model.told.sort_unstable();
+        seen.insert(time, (model.cells(), model.groups(), model.told.clone()));
+    }
+    seen
+}
+
+/// The engine, asked for the same times; `cut` cuts each partition's events of a time into blocks.
+fn gossip_engine(happenings: &Timed, workers: usize, cut: usize, times: &[Time]) -> Gossip {
+    type Seen<T> = Arc<Mutex<BTreeMap<Time, Vec<(T, isize)>>>>;
+    let (cells, groups): (Seen<(u64, _)>, Seen<(u64, _)>) = Default::default();
+    let told: Arc<Mutex<BTreeMap<Time, Vec<(u64, i64)>>>> = Arc::default();
+    let (of_cells, of_groups, of_told) = (cells.clone(), groups.clone(), told.clone());
+    let happenings = happenings.clone();
+    let program = move |flow: &mut Flow<'_>| {
+        let happenings = happenings.clone();
+        let events = flow.feed("happenings", move |worker, peers, _| {
+            let mut readings: BTreeMap<Time, Vec<Block<gossip::Happening>>> = BTreeMap::new();
+            let of_worker = happenings.iter().enumerate().filter(|(_, h)| h.1 as usize % peers == worker);
+            for (offset, &(time, partition, happening)) in of_worker {
+                let blocks = readings.entry(time).or_default();
+                match blocks.iter_mut().rfind(|block| block.order.partition == partition) {
+                    Some(block) if block.events.len() < cut => block.events.push(happening),
+                    _ => {
+                        let position = Position { entry: offset as u64, ..Position::default() };
+                        let order = Order { source: 0, partition, position };
+                        blocks.push(Block { order, events: vec![happening] });
+                    }
+                }
+            }
+            readings.values_mut().for_each(|blocks| blocks.reverse());
+            Script::new(readings)
+        });
+        let (cells, groups) = gossip::build(&events);
+        let (of_cells, of_groups, of_told) = (of_cells.clone(), of_groups.clone(), of_told.clone());
+        flow.each_time(&cells.views(), move |time, updates| {
+            of_cells.lock().unwrap().entry(time).or_default().extend(updates);
+        });
+        flow.each_time(&groups.views(), move |time, updates| {
+            of_groups.lock().unwrap().entry(time).or_default().extend(updates);
+        });
+        let heard = cells.emitted().agents::<Listener>("listeners", |&(key, _)| key);
+        flow.each_time(&heard.views(), move |time, updates| {
+            let new = updates.into_iter().filter(|(_, diff)| *diff > 0);
+            let new =
+                new.flat_map(|((key, (_, heard)), _)| heard.into_iter().map(move |digest| (key, digest)));
+            of_told.lock().unwrap().entry(time).or_default().extend(new);
+        });
+    };
+    let config = JobConfig { workers, until_end: true, ..JobConfig::new("test") };
+    run(config, Arc::new(Nowhere), program).unwrap();
+
+    fn follow<V: Clone + PartialEq + std::fmt::Debug>(
+        now: &mut BTreeMap<u64, V>,
+        mut of: Vec<((u64, V), isize)>,
+    ) {
+        of.sort_by_key(|(_, diff)| *diff);
+        for ((key, view), diff) in of {
+            match diff {
+                -1 => assert_eq!(now.remove(&key), Some(view), "what is retracted was there"),
+                1 => assert_eq!(now.insert(key, view), None, "one view an agent"),
+                _ => panic!("a view came {diff} times"),
+            }
+        }
+    }
+    let (mut cells, mut groups, mut told) =
+        (cells.lock().unwrap(), groups.lock().unwrap(), told.lock().unwrap());
+    let all: std::collections::BTreeSet<Time> =
+        times.iter().chain(cells.keys()).chain(groups.keys()).chain(told.keys()).copied().collect();
+    let (mut cells_now, mut groups_now) = (Cells::new(), Groups::new());
+    let mut seen = Gossip::new();
+    for time in all {
+        follow(&mut cells_now, cells.remove(&time).unwrap_or_default());
+        follow(&mut groups_now, groups.remove(&time).unwrap_or_default());
+        let mut told = told.remove(&time).unwrap_or_default();
+        told.sort_unstable();
+        seen.insert(time, (cells_now.clone(), groups_now.clone(), told));
+    }
+    seen
+}
+
+/// Keeps what it heard at the last time at which it heard something.
+#[derive(Serialize, Deserialize)]
+struct Listener {
+    time: Time,
+    heard: Vec<i64>,
+}
+
+impl Agent for Listener {
+    type Key = u64;
+    type Event = (u64, i64);
+    type View = (Time, Vec<i64>);
+    type Emit = ();
+    fn create(_key: &u64) -> Self {
+        Listener { time: 0, heard: Vec::new() }
+    }
+    fn on_event(&mut self, &(_, digest): &(u64, i64), context: &mut Context<'_, Self>) {
+        if context.time() != self.time {
+            self.heard.clear();
+            self.time = context.time();
+        }
+        self.heard.push(digest);
+    }
+    fn view(&self) -> Option<(Time, Vec<i64>)> {
+        Some((self.time, self.heard.clone()))
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 12, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Agents that read one another along links that change, and agents that read those, agree with the model at
+    /// every time.
+    #[test]
+    fn agents_read_what_the_model_says_at_every_time(happenings in gossip(), cut in 1..5_usize) {
+        let expected = gossip_model(&happenings);
+        let times: Vec<Time> = expected.keys().copied().collect();
+        for workers in 1..=3 {
+            let seen = gossip_engine(&happenings, workers, cut, &times);
+            prop_assert_eq!(&seen, &expected, "on {} workers", workers);
+        }
+    }
+}
+
+/// Changes each time it reads, so that a ring of them never settles.
+#[derive(Default, Serialize, Deserialize)]
+struct Restless {
+    rounds: u64,
+}
+
+impl Agent for Restless {
+    type Key = u64;
+    type Event = u64;
+    type View = u64;
+    type Emit = ();
+    fn create(_key: &u64) -> Self {
+        Restless::default()
+    }
+    fn on_event(&mut self, _event: &u64, _context: &mut Context<'_, Self>) {}
+    fn view(&self) -> Option<u64> {
+        Some(self.rounds)
+    }
+}
+
+impl Reads for Restless {
+    type Linked = u64;
+    fn on_linked(&mut self, _linked: &[u64], _context: &mut Context<'_, Self>) {
+        self.rounds += 1;
+    }
+}
+
+/// Creates the ring, on the first worker, and ends then or never.
+struct Once {
+    ends: bool,
+    given: bool,
+}
+
+impl Feed<u64> for Once {
+    fn poll(&mut self, _budget: usize, into: &mut Reading<u64>) -> Result<Polled> {
+        if !std::mem::replace(&mut self.given, true) {
+            let order = Order { source: 0, partition: 0, position: Position::default() };
+            into.blocks.push(Block { order, events: (0..RING).collect() });
+        }
+        Ok(if self.ends { Polled::End } else { Polled::Idle })
+    }
+}
+
+const RING: u64 = 16;
+
+/// Runs a ring; it is stopped after so many rounds if its input does not end. How many rounds each has made, by how many.
+fn ring(workers: usize, ends: bool, stop_after: u64) -> BTreeMap<u64, usize> {
+    let config = JobConfig { workers, until_end: true, ..JobConfig::new("ring") };
+    let (stop, last) = (config.stop.clone(), Arc::new(Mutex::new(BTreeMap::new())));
+    let seen = last.clone();
+    let program = move |flow: &mut Flow<'_>| {
+        let begin = flow.feed("begin", |worker, _, _| Once { ends, given: worker > 0 });
+        let ring = begin.agents_in_loop::<Restless>(
+            "ring",
+            |key| *key,
+            |ring| ring.map(|(key, rounds)| ((key + 1) % RING, rounds)),
+        );
+        let (stop, seen) = (stop.clone(), seen.clone());
+        flow.each_time(&ring.views(), move |_, changes| {
+            for ((key, rounds), _) in changes.into_iter().filter(|(_, diff)| *diff > 0) {
+                seen.lock().unwrap().insert(key, rounds);
+                if !ends && rounds >= stop_after {
+                    stop.request();
+                }
+            }
+        });
+    };
+    run(config, Arc::new(Nowhere), program).unwrap();
+    let mut rounds = BTreeMap::new();
+    last.lock().unwrap().values().for_each(|made| *rounds.entry(*made).or_default() += 1);
+    rounds
+}
+
+#[test]
+fn a_loop_that_never_settles_ends_at_one_time_on_all_workers() {
+    for workers in 1..=3 {
+        let stopped = ring(workers, false, 20);
+        assert_eq!(
+            stopped.values().collect::<Vec<_>>(),
+            [&(RING as usize)],
+            "{stopped:?} on {workers} workers"
+        );
+        let ended = ring(workers, true, 0);
+        // All sources have ended at about the time of the only event.
+        let rounds: Vec<_> = ended.keys().map(|rounds| rounds / 100).collect();
+        assert_eq!(rounds, [10], "{ended:?} on {workers} workers");
     }
 }
 

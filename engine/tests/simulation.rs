@@ -5,6 +5,10 @@
 //!
 //! `NEKTON_SEEDS=100000 cargo test --release -p nekton-engine --test simulation` runs so many, `NEKTON_SEED=17` one alone.
 
+#[path = "common/gossip.rs"]
+mod cells;
+#[path = "world/gossip.rs"]
+mod gossip;
 #[path = "world/job.rs"]
 mod job;
 mod world;
@@ -13,13 +17,25 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 use std::sync::mpsc::channel;
 
-use nekton_engine::{Error, Kind, Simulator};
+use nekton_engine::{Error, Kind, Result, Simulator, Summary};
 
-use job::{Reading, check};
+use job::Reading;
 use world::{HANGS, Lie, MARK, World, print_of};
 
 /// How many seeds are run, unless the environment says otherwise.
 const SEEDS: u64 = 1_000;
+
+/// A program, and what checks all that it has written.
+#[derive(Clone, Copy)]
+struct Program {
+    job: fn(&World, usize) -> Result<Summary>,
+    check: fn(&World),
+}
+
+/// All that a root, a table and a sink can do.
+const ALL: Program = Program { job: job::job, check: job::check };
+/// Agents that read what is linked to them, and one another.
+const GOSSIP: Program = Program { job: gossip::job, check: gossip::check };
 
 /// Publishes some more.
 fn publish(world: &World, random: &Simulator) {
@@ -42,15 +58,15 @@ fn expected(error: &Error) -> bool {
 }
 
 /// A run that ends, or crashes at a step.
-fn crashing(world: &World, workers: usize, at: u64) {
+fn crashing(program: Program, world: &World, workers: usize, at: u64) {
     world.crash_at(at);
-    if let Err(error) = job::job(world, workers) {
+    if let Err(error) = (program.job)(world, workers) {
         assert!(expected(&error), "{error}");
     }
 }
 
 /// A run that stands still at a step, until `meanwhile` is over, and then goes on.
-fn zombie(world: &World, workers: usize, at: u64, meanwhile: impl FnOnce()) {
+fn zombie(program: Program, world: &World, workers: usize, at: u64, meanwhile: impl FnOnce()) {
     let (stands, standing) = channel();
     let (go, goes) = channel::<()>();
     let (goes, crashed) = (Mutex::new(goes), world.clone());
@@ -68,7 +84,7 @@ fn zombie(world: &World, workers: usize, at: u64, meanwhile: impl FnOnce()) {
     let of_old = world.clone();
     #[expect(clippy::disallowed_methods, reason = "it stands still while the other runs")]
     let old = std::thread::spawn(move || {
-        let ended = job::job(&of_old, workers);
+        let ended = (program.job)(&of_old, workers);
         of_old.simulator.at_each_step(|_| {});
         ended
     });
@@ -85,7 +101,7 @@ fn zombie(world: &World, workers: usize, at: u64, meanwhile: impl FnOnce()) {
 }
 
 /// One history. Panics if anything is not as it must be; returns a print of all that was written.
-fn one(seed: u64, lie: Option<Lie>) -> u64 {
+fn one(program: Program, seed: u64, lie: Option<Lie>) -> u64 {
     let random = Simulator::new(seed ^ 0xA5A5);
     let mut world = World::new(seed, lie).with_inputs(1 + random.below(4) as usize);
     let mut number = 0;
@@ -102,24 +118,24 @@ fn one(seed: u64, lie: Option<Lie>) -> u64 {
         let at = 1 + random.below(2_500);
         if random.below(4) == 0 {
             let newer = next(&mut world);
-            zombie(&run, workers, at, || {
+            zombie(program, &run, workers, at, || {
                 publish(&newer, &random);
-                crashing(&newer, 1 + random.below(5) as usize, 1 + random.below(4_000));
+                crashing(program, &newer, 1 + random.below(5) as usize, 1 + random.below(4_000));
             });
         } else {
-            crashing(&run, workers, at);
+            crashing(program, &run, workers, at);
         }
     }
     loop {
         let last = next(&mut world);
         last.simulator.at_each_step(|step| assert!(step < HANGS, "the last run hangs"));
-        match job::job(&last, 1 + random.below(5) as usize) {
+        match (program.job)(&last, 1 + random.below(5) as usize) {
             Ok(_) => break,
             // The store was out of reach for a moment.
             Err(error) => assert_eq!(error.kind(), Kind::Unavailable, "{error}"),
         }
     }
-    check(&world);
+    (program.check)(&world);
     let count = |world: &World| {
         world
             .kept()
@@ -131,7 +147,7 @@ fn one(seed: u64, lie: Option<Lie>) -> u64 {
     };
     let before = count(&world);
     let again = next(&mut world);
-    if job::job(&again, 1 + random.below(5) as usize).is_ok() {
+    if (program.job)(&again, 1 + random.below(5) as usize).is_ok() {
         assert_eq!(before, count(&world), "there was nothing left to do");
     }
     // Old checkpoints go, and what crashed runs have left.
@@ -141,7 +157,7 @@ fn one(seed: u64, lie: Option<Lie>) -> u64 {
 }
 
 /// Runs seeds side by side until all have succeeded, or one has not.
-fn all(seeds: impl Iterator<Item = u64> + Send, lie: Option<Lie>) -> Option<(u64, String)> {
+fn all(program: Program, seeds: impl Iterator<Item = u64> + Send, lie: Option<Lie>) -> Option<(u64, String)> {
     let seeds = Mutex::new(seeds);
     let failed = Mutex::new(None);
     let threads = std::thread::available_parallelism().map_or(1, usize::from).min(4);
@@ -150,7 +166,7 @@ fn all(seeds: impl Iterator<Item = u64> + Send, lie: Option<Lie>) -> Option<(u64
             scope.spawn(|| {
                 while failed.lock().unwrap().is_none() {
                     let Some(seed) = seeds.lock().unwrap().next() else { return };
-                    if let Err(panic) = catch_unwind(AssertUnwindSafe(|| one(seed, lie))) {
+                    if let Err(panic) = catch_unwind(AssertUnwindSafe(|| one(program, seed, lie))) {
                         let said = panic.downcast_ref::<String>().cloned();
                         let said = said.or_else(|| panic.downcast_ref::<&str>().map(|&said| said.to_owned()));
                         failed.lock().unwrap().get_or_insert((seed, said.unwrap_or_default()));
@@ -166,23 +182,55 @@ fn from_environment(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|value| value.parse().unwrap())
 }
 
-#[test]
-fn whatever_happens_the_outputs_are_right_at_every_time() {
+/// So many seeds, or what the environment says.
+fn is_right(program: Program, seeds: u64) {
     if let Some(seed) = from_environment("NEKTON_SEED") {
-        one(seed, None);
+        one(program, seed, None);
         return;
     }
-    let seeds = from_environment("NEKTON_SEEDS").unwrap_or(SEEDS);
-    if let Some((seed, said)) = all(0..seeds, None) {
+    let seeds = from_environment("NEKTON_SEEDS").unwrap_or(seeds);
+    if let Some((seed, said)) = all(program, 0..seeds, None) {
         panic!("NEKTON_SEED={seed} fails: {said}");
     }
 }
 
 #[test]
+fn whatever_happens_the_outputs_are_right_at_every_time() {
+    is_right(ALL, SEEDS);
+}
+
+#[test]
+fn whatever_happens_agents_read_each_change_of_what_is_linked_once() {
+    is_right(GOSSIP, SEEDS / 40);
+}
+
+#[test]
 fn a_seed_does_the_same_again() {
     for seed in [3, 17, 40] {
-        assert_eq!(one(seed, None), one(seed, None), "seed {seed}");
+        assert_eq!(one(ALL, seed, None), one(ALL, seed, None), "seed {seed}");
     }
+    assert_eq!(one(GOSSIP, 17, None), one(GOSSIP, 17, None));
+}
+
+/// A root that is changed to read, and back, goes on with its agents.
+#[test]
+fn a_root_can_begin_to_read_and_cease_to() {
+    let random = Simulator::new(5);
+    let mut world = World::new(5, None).with_inputs(4);
+    publish(&world, &random);
+    let mut shown = Vec::new();
+    for (number, job) in
+        [gossip::without_reading, gossip::job, gossip::without_reading].into_iter().enumerate()
+    {
+        let run = world.next_run(number as u64, 0);
+        job(&run, 1 + number).unwrap();
+        shown.push(gossip::shown(&run));
+    }
+    let [before, reading, after] = &shown[..] else { panic!("three runs") };
+    assert!(before.len() > 5 && before.values().all(|(_, told, _)| *told == 0));
+    assert!(reading.values().filter(|(_, told, _)| *told > 0).count() > 5, "{reading:?}");
+    assert!(reading.keys().all(|cell| before.contains_key(cell)));
+    assert_eq!(after, reading, "what was read is part of the state");
 }
 
 /// What the oracle says.
@@ -202,7 +250,7 @@ const SIGNS: [&str; 10] = [
 /// The oracle must notice what a broken engine would do, or the engine itself, with one of these errors.
 fn is_noticed(lie: Lie, errors: &[&str]) {
     let seeds = 0..300;
-    let Some((seed, said)) = all(seeds.clone(), Some(lie)) else {
+    let Some((seed, said)) = all(ALL, seeds.clone(), Some(lie)) else {
         panic!("{lie:?} is not noticed with the seeds {seeds:?}");
     };
     println!("{lie:?} is noticed with seed {seed}: {said}");

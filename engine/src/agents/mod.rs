@@ -7,14 +7,16 @@
 //!   it is what it was before, nothing leaves.
 //! * **Views change at the ends of epochs**, never in between: whoever reads two agents sees one
 //!   consistent time.
-//! * **Order.** Within a time, an agent's due timer fires first, then its events come by source,
-//!   partition and position. So results depend neither on the number of workers nor on batching.
+//! * **Order.** Within a time, an agent first reads what has changed of what is linked to it ([`Reads`]), then its due
+//!   timer fires, then its events come by source, partition and position. So results depend neither on the number of
+//!   workers nor on batching.
 //! * **Timers** are due at times of the dataflow, and fire at exactly their time.
 //! * **Agents can leave**, and come again as if new.
 
 mod copying;
 mod operator;
 mod pages;
+mod reading;
 mod segment;
 mod timers;
 
@@ -29,7 +31,8 @@ use timely::ExchangeData;
 use crate::events::{Event, Events};
 use crate::time::Time;
 
-pub(crate) use operator::root;
+pub(crate) use operator::{Linking, root};
+pub(crate) use reading::{Collections, EventsOnly, Hears, SETTLING};
 
 /// What a key must be able to do: it is hashed to place the agent, compared, ordered, and sent.
 pub trait Key: ExchangeData + Clone + Ord + Hash + Debug {}
@@ -119,6 +122,63 @@ pub trait Agent: Serialize + DeserializeOwned + 'static {
     /// What others see now, `None` for nothing. Called before the first and after the last
     /// change of a time; it must depend on the state alone.
     fn view(&self) -> Option<Self::View>;
+}
+
+/// An agent that also reads a collection: what that holds for its key, each time it has changed. See
+/// [`Events::agents_reading`], and [`Events::agents_in_loop`] where the collection depends on the agents' own views.
+///
+/// ```
+/// # mod setup { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/setup.rs")); } use setup::*;
+/// use nekton_engine::Reads;
+///
+/// /// A ventilator; its events are its number and whether it is allowed to run. It runs if a sensor beside it is hot.
+/// #[derive(Default, Serialize, Deserialize)]
+/// struct Fan { allowed: bool, hot: bool }
+///
+/// impl Agent for Fan {
+///     type Key = u64;
+///     type Event = (u64, bool);
+///     type View = bool;
+///     type Emit = ();
+///     fn create(_fan: &u64) -> Self { Fan::default() }
+///     fn on_event(&mut self, &(_, allowed): &(u64, bool), _context: &mut Context<'_, Self>) { self.allowed = allowed; }
+///     fn view(&self) -> Option<bool> { Some(self.allowed && self.hot) }
+/// }
+///
+/// impl Reads for Fan {
+///     type Linked = i64;
+///     fn on_linked(&mut self, celsius: &[i64], _context: &mut Context<'_, Self>) {
+///         self.hot = celsius.iter().any(|celsius| *celsius > 60);
+///     }
+/// }
+///
+/// # let topics = job(&[], |flow| {
+/// # let fans = flow.feed("fans", |_, _, _| Script::new([(1, vec![Block { order: Order { source: 0, partition: 0, position: Position::default() }, events: vec![(1, true)] }])]));
+/// # let beside = flow.feed("beside", |_, _, _| Script::new([(1, vec![Block { order: Order { source: 0, partition: 0, position: Position::default() }, events: vec![(7, Some(1)), (8, Some(1))] }])]));
+/// # let readings = at(flow, [(1, vec![(7, 20), (8, 21)]), (50, vec![(8, 64)]), (90, vec![(8, 59), (7, 61)]), (95, vec![(7, 60)])]);
+/// let sensors = readings.agents::<Sensor>("sensors", |(sensor, _)| *sensor); // 8 has 64 degrees at 50; 7 has 61 from 90 to 95
+/// let beside = beside.table("beside"); // both stand beside the fan 1
+/// let linked = sensors.views().join(beside).map(|(_, (celsius, fan))| (fan, celsius));
+/// let fans = fans.agents_reading::<Fan>("fans", |(fan, _)| *fan, &linked);
+/// flow.sink("fans", &fans);
+/// # });
+/// assert_eq!(topics.lines("fans"), [
+///     r#"{"key":1,"before":null,"after":false,"time":1}"#,
+///     r#"{"key":1,"before":false,"after":true,"time":51}"#, // a millisecond later; nothing at 91
+///     r#"{"key":1,"before":true,"after":false,"time":96}"#,
+/// ]);
+/// ```
+pub trait Reads: Agent {
+    /// What there is to be read.
+    type Linked: Record;
+
+    /// What is linked has changed: `linked` is all of it as it is now, sorted; a record that the collection holds twice is
+    /// there twice. Now is the time before `context.time()`: a change at a time is given at the next millisecond, before
+    /// timer and events, and once, whatever happened within that time.
+    ///
+    /// An agent is not created by this: only an event does that. A new agent is given what there is, if there is any, before its
+    /// first event.
+    fn on_linked(&mut self, linked: &[Self::Linked], context: &mut Context<'_, Self>);
 }
 
 /// What an agent can do besides changing its state.

@@ -16,16 +16,17 @@ use timely::dataflow::operators::generic::OutputBuilder;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use timely::dataflow::operators::vec::Map;
 
+use super::reading::{Collected, Hears};
 use super::segment::Agency;
 use super::timers::Timers;
-use super::{Agent, Agents, Effects, Key, TimerChange};
+use super::{Agent, Agents, Effects, Key, Record, TimerChange};
 use crate::connect::{Position, Waker};
 use crate::durable::commit::Report;
 use crate::durable::compact::Places;
 use crate::durable::marks::Mark;
-use crate::durable::snapshot::{Snapshot, Storing, restore};
+use crate::durable::snapshot::{Snapshot, Stored, Storing, restore};
 use crate::durable::taken_over;
-use crate::error::Kind;
+use crate::error::{Kind, Result};
 use crate::events::{Block, Event, Events, Order};
 use crate::hash::{SEGMENTS, Segment, fixed_hash};
 use crate::job::Shared;
@@ -46,8 +47,10 @@ struct Parcel<K, E> {
 const SORT_FROM: usize = 8 << 10;
 
 /// The state of a root on one worker.
-struct Root<A: Agent> {
+struct Root<A: Agent, R: Hears<A>> {
     agencies: Vec<Agency<A>>,
+    /// What the agents read.
+    collected: Collected<A::Key, R::Linked>,
     timers: Timers<A::Key>,
     effects: Effects<A>,
     /// Segments touched at the present time.
@@ -61,10 +64,12 @@ struct Root<A: Agent> {
     snapshot: Option<Snapshot>,
 }
 
-impl<A: Agent> Root<A> {
+impl<A: Agent, R: Hears<A>> Root<A, R> {
     fn new() -> Self {
+        let agency = || if R::READS { Agency::reading() } else { Agency::default() };
         Root {
-            agencies: (0..SEGMENTS).map(|_| Agency::default()).collect(),
+            agencies: (0..SEGMENTS).map(|_| agency()).collect(),
+            collected: Collected::new(),
             timers: Timers::default(),
             effects: Effects { any: false, timer: None, leave: false, segment: 0, emitted: Vec::new() },
             touched: Vec::new(),
@@ -121,10 +126,56 @@ impl<A: Agent> Root<A> {
         self.effects.segment = segment as u16;
         for event in events {
             let hash = fixed_hash(&event.0);
+            if R::READS {
+                // A new agent reads first.
+                let linked = self.collected.of(&event.0);
+                let (timers, effects) = (&self.timers, &mut self.effects);
+                if linked.1 != 0
+                    && let Some(change) =
+                        agency.on_linked::<R>(time, (&event.0, true), linked, timers, effects)
+                {
+                    self.timers.change(segment as u16, &event.0, change);
+                }
+            }
             if let Some(change) = agency.on_event(time, hash, event, &self.timers, &mut self.effects) {
                 self.timers.change(segment as u16, &event.0, change);
             }
         }
+    }
+
+    /// Takes in what has changed of what agents read, and gives it to them.
+    fn read(&mut self, time: Time, changes: Vec<((A::Key, R::Linked), isize)>) -> Result<()> {
+        let mut keys = self.collected.change(time, changes)?;
+        if self.collected.first_after_restore() {
+            // Whose digest differs has not been given what changed right before the checkpoint.
+            let collected = &self.collected;
+            let all = self.agencies.iter().flat_map(|agency| agency.to_be_told(|key| collected.of(key).1));
+            keys = all.cloned().collect();
+            keys.sort_unstable();
+        }
+        for key in keys {
+            let segment = Segment::of(fixed_hash(&key)).index();
+            let linked = self.collected.of(&key);
+            let agency = &mut self.agencies[segment];
+            if !agency.is_news(&key, false, linked.1) {
+                continue;
+            }
+            if agency.untouched() {
+                self.touched.push(segment as u16);
+                self.dirty[segment] = true;
+            }
+            self.effects.segment = segment as u16;
+            let (timers, effects) = (&self.timers, &mut self.effects);
+            if let Some(change) = agency.on_linked::<R>(time, (&key, false), linked, timers, effects) {
+                self.timers.change(segment as u16, &key, change);
+            }
+        }
+        Ok(())
+    }
+
+    /// The next time at which anything is due by itself.
+    fn due(&self) -> Option<Time> {
+        self.timers.earliest().into_iter().chain(self.collected.earliest()).min()
     }
 
     /// Fires all timers due at `time`.
@@ -220,12 +271,19 @@ pub(crate) struct Rooted<'s, A: Agent> {
 /// these bounds. An epoch passes a worker many times on its way, and meets a slice each time.
 const SLICE: RangeInclusive<Duration> = Duration::from_micros(100)..=Duration::from_millis(1);
 
+/// What the agents of a root read: changes of a collection, under times that are 1 later than the changes' own.
+pub(crate) struct Linking<'s, K: Key, V: Record> {
+    pub(crate) changes: StreamVec<'s, Time, ((K, V), Time, isize)>,
+    /// It depends on the root's own views.
+    pub(crate) looped: bool,
+}
+
 /// Builds a root.
-pub(crate) fn root<'s, A: Agent>(
+pub(crate) fn root<'s, A: Agent, R: Hears<A>>(
     events: &Events<'s, A::Event>,
+    linking: Option<Linking<'s, A::Key, R::Linked>>,
     marks: StreamVec<'s, Time, Mark>,
-    name: &str,
-    number: u32,
+    (name, number): (&str, u32),
     key: impl Fn(&A::Event) -> A::Key + 'static,
     pace: &Rc<Pace>,
     shared: &Arc<Shared>,
@@ -238,6 +296,11 @@ pub(crate) fn root<'s, A: Agent>(
     let mut input = builder
         .new_input(parcels, Exchange::new(|parcel: &Parcel<A::Key, A::Event>| u64::from(parcel.worker)));
     let mut marks = builder.new_input(marks, Exchange::new(|mark: &Mark| u64::from(mark.worker)));
+    let looped = linking.as_ref().is_some_and(|linking| linking.looped);
+    let mut linked = linking.map(|linking| {
+        let worker = move |key: &A::Key| Segment::of(fixed_hash(key)).worker(at.1) as u64;
+        builder.new_input(linking.changes, Exchange::new(move |((key, _), _, _): &_| worker(key)))
+    });
     let address = builder.operator_info().address;
     let activator = scope.activator_for(address.clone());
     let sync = scope.worker().sync_activator_for(address.to_vec());
@@ -256,7 +319,7 @@ pub(crate) fn root<'s, A: Agent>(
         let _ = sync.activate();
     });
     builder.build_reschedule(move |capabilities| {
-        let mut root = Root::<A>::new();
+        let mut root = Root::<A, R>::new();
         let durable = shared.durable().cloned();
         // For the restored state; without one, there is none.
         let manifest = durable.as_ref().and_then(|durable| durable.plan.manifest.clone());
@@ -283,14 +346,14 @@ pub(crate) fn root<'s, A: Agent>(
                     &*durable.store,
                     at,
                     &mut root.places,
-                    |segment, key, state, timer| {
-                        if let Some(view) = state.view() {
+                    |segment, Stored { key, state, timer, digest }| {
+                        if let Some(view) = A::view(&state) {
                             session.give(((key.clone(), view), time, 1));
                         }
                         if let Some(due) = timer {
                             root.timers.change(segment as u16, &key, TimerChange::Set(due));
                         }
-                        root.agencies[segment].restore(key, state);
+                        root.agencies[segment].restore(key, state, digest);
                     },
                 );
                 drop(session);
@@ -298,6 +361,10 @@ pub(crate) fn root<'s, A: Agent>(
                     // Whoever takes a job over deletes in time what only earlier runs have needed.
                     let taken = error.kind() == Kind::Lost && durable.is_taken_over().unwrap_or(false);
                     shared.fail(if taken { taken_over(&durable.job) } else { error });
+                }
+                if R::READS {
+                    let at = |capability: &Capability<Time>| capability.delayed(&manifest.time);
+                    root.collected.go_on(manifest.time, capabilities[..3].iter().map(at).collect());
                 }
                 if let Some(due) = root.timers.earliest() {
                     timer_capabilities =
@@ -317,23 +384,42 @@ pub(crate) fn root<'s, A: Agent>(
                 held.parcels.append(parcels);
             });
 
-            // Who has seen a mark for a time that is not closed takes the snapshot first.
-            let frontier = frontiers.iter().filter_map(first).min();
-            let ended = frontier.is_none();
-            let begin =
-                |root: &mut Root<A>, storing: &mut Storing, asked: &mut VecDeque<_>, before: Option<Time>| {
-                    while let Some(durable) = &durable
-                        && asked.front().is_some_and(|(time, _)| before.is_none_or(|before| *time <= before))
-                        && let Some((time, capability)) = asked.pop_front()
-                    {
-                        root.copy_on(Duration::MAX, &shared.machine);
-                        if let Some(snapshot) = root.snapshot.take() {
-                            storing.store(snapshot, &name, at.0, durable, &mut root.places, stored.clone());
-                        }
-                        root.places.tidy(&mut root.dirty);
-                        root.begin_snapshot(time, capability);
+            if let Some(linked) = &mut linked {
+                linked.for_each(|capability, changes| {
+                    for (change, time, diff) in changes.drain(..) {
+                        let hold = |time| (0..3).map(|port| capability.delayed(&time, port)).collect();
+                        root.collected.put(change, time, diff, hold);
                     }
-                };
+                });
+            }
+
+            // Who has seen a mark for a time that is not closed takes the snapshot first.
+            let mut frontier = frontiers.iter().filter_map(first).min();
+            if looped && frontiers[0].is_empty() && frontiers[1].is_empty() {
+                // What still goes round is not waited for, but for what a checkpoint is to contain.
+                let contained = asked.back().map_or(0, |(time, _)| *time);
+                if frontier.is_none_or(|frontier| frontier >= contained) {
+                    frontier = None;
+                    root.collected.forget_from(contained);
+                }
+            }
+            let ended = frontier.is_none();
+            let begin = |root: &mut Root<A, R>,
+                         storing: &mut Storing,
+                         asked: &mut VecDeque<_>,
+                         before: Option<Time>| {
+                while let Some(durable) = &durable
+                    && asked.front().is_some_and(|(time, _)| before.is_none_or(|before| *time <= before))
+                    && let Some((time, capability)) = asked.pop_front()
+                {
+                    root.copy_on(Duration::MAX, &shared.machine);
+                    if let Some(snapshot) = root.snapshot.take() {
+                        storing.store(snapshot, &name, at.0, durable, &mut root.places, stored.clone());
+                    }
+                    root.places.tidy(&mut root.dirty);
+                    root.begin_snapshot(time, capability);
+                }
+            };
             // Stopped, not ended: timers in the future are not due. Those before what has been read, or before what a
             // checkpoint is to contain, are.
             let stopped = shared.config.stop.requested() || shared.until().is_some();
@@ -345,16 +431,18 @@ pub(crate) fn root<'s, A: Agent>(
             // last of these does not, or an agent that always sets its next timer would never end.
             let mut last_timer = None;
             loop {
+                let to_read = root.collected.earliest();
                 if pending.is_empty()
+                    && (to_read.is_none() || to_read >= due_before)
                     && due_before.is_some_and(|before| root.timers.earliest().is_none_or(|due| due >= before))
                 {
                     begin(&mut root, &mut storing, &mut asked, None);
                     root.forget_timers(&shared.machine);
                 }
-                if ended && pending.is_empty() && last_timer.is_none() {
+                if ended && pending.is_empty() && to_read.is_none() && last_timer.is_none() {
                     last_timer = root.timers.latest();
                 }
-                let next = pending.keys().next().copied().into_iter().chain(root.timers.earliest()).min();
+                let next = pending.keys().next().copied().into_iter().chain(root.due()).min();
                 let Some(time) = next.filter(|&time| frontier.is_none_or(|frontier| time < frontier)) else {
                     break;
                 };
@@ -364,16 +452,26 @@ pub(crate) fn root<'s, A: Agent>(
                     root.forget_timers(&shared.machine);
                     break;
                 }
+                let (held, changes) =
+                    root.collected.take(time).map(|due| (due.capabilities, due.changes)).unzip();
                 let Pending { capabilities, mut parcels } =
                     pending.remove(&time).unwrap_or_else(|| Pending {
-                        capabilities: timer_capabilities
-                            .as_ref()
-                            .expect("a pending timer holds capabilities for its time")
-                            .iter()
-                            .map(|capability| capability.delayed(&time))
-                            .collect(),
+                        capabilities: held.unwrap_or_else(|| {
+                            timer_capabilities
+                                .as_ref()
+                                .expect("a pending timer holds capabilities for its time")
+                                .iter()
+                                .map(|capability| capability.delayed(&time))
+                                .collect()
+                        }),
                         parcels: Vec::new(),
                     });
+                if let Some(changes) = changes
+                    && let Err(error) = root.read(time, changes)
+                {
+                    shared.fail(error.context(format!("the root {name:?}")));
+                    return false;
+                }
                 root.fire(time);
                 parcels.sort_by_key(|parcel| parcel.order);
                 root.apply_all(time, &mut parcels);
@@ -439,7 +537,7 @@ pub(crate) fn root<'s, A: Agent>(
                     }
                 }
             }
-            pace.set_timer(slot, root.timers.earliest());
+            pace.set_timer(slot, root.due());
             // The operator stays until the last snapshot is stored.
             !shared.failed() && (root.snapshot.is_some() || !storing.is_empty() || !asked.is_empty())
         }

@@ -6,6 +6,7 @@ use hashbrown::HashTable;
 
 use super::copying::Copying;
 use super::pages::Pages;
+use super::reading::Hears;
 use super::timers::Timers;
 use super::{Agent, Context, Effects, TimerChange};
 use crate::durable::snapshot::encode;
@@ -38,6 +39,8 @@ pub(super) struct Agency<A: Agent> {
     left: Vec<u32>,
     /// The copy for a snapshot, while there is one.
     copying: Option<Box<Copying>>,
+    /// By slot, where agents read a collection: a digest of what each has read last; 0 for nothing.
+    read: Option<Box<Pages<u64>>>,
 }
 
 impl<A: Agent> Default for Agency<A> {
@@ -49,11 +52,17 @@ impl<A: Agent> Default for Agency<A> {
             touched: Vec::new(),
             left: Vec::new(),
             copying: None,
+            read: None,
         }
     }
 }
 
 impl<A: Agent> Agency<A> {
+    /// Of agents that read a collection.
+    pub(super) fn reading() -> Self {
+        Agency { read: Some(Box::default()), ..Agency::default() }
+    }
+
     /// Lets the agent of `key` handle an event. `hash` is the key's [`fixed_hash`]. Returns the
     /// change of its timer, if any. `timers` are those before it.
     #[inline]
@@ -91,13 +100,68 @@ impl<A: Agent> Agency<A> {
         if effects.any { self.after(slot, effects) } else { None }
     }
 
+    /// Gives the agent of `key` what it can read, unless it has read that. If there is none, it is settled if it is `new`, that
+    /// is if its first event is next. Returns the change of its timer, if any.
+    pub(super) fn on_linked<R: Hears<A>>(
+        &mut self,
+        time: Time,
+        (key, new): (&A::Key, bool),
+        (linked, digest): (&[R::Linked], u64),
+        timers: &Timers<A::Key>,
+        effects: &mut Effects<A>,
+    ) -> Option<TimerChange> {
+        if !self.is_news(key, new, digest) {
+            return None;
+        }
+        let slot = match self.slot(key) {
+            Some(slot) => slot,
+            None => self.settle(fixed_hash(key), key),
+        };
+        self.touch(slot, timers);
+        self.note(slot, digest);
+        let resident = &mut self.residents[slot];
+        R::on_linked(&mut resident.state, linked, &mut Context { key: &resident.key, time, effects });
+        let change = if effects.any { self.after(slot, effects) } else { None };
+        if new {
+            // Also one that has left is not given it again before the event, which it stays for.
+            self.note(slot, digest);
+        }
+        change
+    }
+
+    /// Whether the agent of `key` would be given something with this digest.
+    pub(super) fn is_news(&self, key: &A::Key, new: bool, digest: u64) -> bool {
+        self.slot(key).map_or(new && digest != 0, |slot| self.read_by(slot) != digest)
+    }
+
+    /// The keys of the agents that have read something else than what `digest` says there is.
+    pub(super) fn to_be_told(&self, digest: impl Fn(&A::Key) -> u64) -> impl Iterator<Item = &A::Key> {
+        let slots = 0..self.residents.len() as u32;
+        slots
+            .filter(move |&slot| self.read_by(slot) != digest(&self.residents[slot].key))
+            .map(|slot| &self.residents[slot].key)
+    }
+
+    fn read_by(&self, slot: u32) -> u64 {
+        self.read.as_ref().map_or(0, |read| read[slot])
+    }
+
+    fn note(&mut self, slot: u32, digest: u64) {
+        if let Some(read) = &mut self.read {
+            read[slot] = digest;
+        }
+    }
+
     /// Whether nothing was touched at the present time so far.
     pub(super) fn untouched(&self) -> bool {
         self.touched.is_empty()
     }
 
-    /// Puts an agent back that a checkpoint has.
-    pub(super) fn restore(&mut self, key: A::Key, state: A) {
+    /// Puts an agent back that a checkpoint has, with the digest of what it has read.
+    pub(super) fn restore(&mut self, key: A::Key, state: A, digest: u64) {
+        if let Some(read) = &mut self.read {
+            read.push(digest);
+        }
         let slot = u32::try_from(self.residents.len()).expect("under 2^32 agents in one of 1,024 segments");
         let hash = fixed_hash(&key);
         self.residents.push(Resident { key, state });
@@ -115,9 +179,11 @@ impl<A: Agent> Agency<A> {
 
     /// Copies some more of them; whether there may be more to do.
     pub(super) fn copy_on(&mut self, timers: &Timers<A::Key>) -> bool {
-        let residents = &self.residents;
+        let (residents, read) = (&self.residents, self.read.as_deref());
         let copying = self.copying.as_mut();
-        copying.is_some_and(|copying| copying.next(|slots, into| encode_all(residents, slots, timers, into)))
+        copying.is_some_and(|copying| {
+            copying.next(|slots, into| encode_all(residents, read, slots, timers, into))
+        })
     }
 
     /// Ends a copy.
@@ -137,9 +203,9 @@ impl<A: Agent> Agency<A> {
     /// Copies an agent that is about to change.
     #[inline]
     fn before(&mut self, slot: u32, timers: &Timers<A::Key>) {
-        let residents = &self.residents;
+        let (residents, read) = (&self.residents, self.read.as_deref());
         if let Some(copying) = &mut self.copying {
-            copying.before(slot, |slots, into| encode_all(residents, slots, timers, into));
+            copying.before(slot, |slots, into| encode_all(residents, read, slots, timers, into));
         }
     }
 
@@ -152,6 +218,9 @@ impl<A: Agent> Agency<A> {
     fn settle(&mut self, hash: u64, key: &A::Key) -> u32 {
         let slot = u32::try_from(self.residents.len()).expect("under 2^32 agents in one of 1,024 segments");
         self.residents.push(Resident { key: key.clone(), state: A::create(key) });
+        if let Some(read) = &mut self.read {
+            read.push(0);
+        }
         if self.residents.len() > self.marks.len() * 64 {
             self.marks.push(0);
         }
@@ -191,6 +260,7 @@ impl<A: Agent> Agency<A> {
             let resident = &mut self.residents[slot];
             resident.state = A::create(&resident.key);
             self.left.push(slot);
+            self.note(slot, 0);
             return Some(TimerChange::Clear);
         }
         timer
@@ -229,6 +299,9 @@ impl<A: Agent> Agency<A> {
             // The last agent moves.
             self.before(self.residents.len() as u32 - 1, timers);
             let gone = self.residents.swap_remove(slot);
+            if let Some(read) = &mut self.read {
+                read.swap_remove(slot);
+            }
             if let Ok(entry) = self.index.find_entry(fixed_hash(&gone.key), |&at| at == slot) {
                 entry.remove();
             }
@@ -253,12 +326,13 @@ impl<A: Agent> Agency<A> {
 /// Appends the agents in a range of slots, as they are stored.
 fn encode_all<A: Agent>(
     residents: &Pages<Resident<A>>,
+    read: Option<&Pages<u64>>,
     slots: Range<u32>,
     timers: &Timers<A::Key>,
     into: &mut Vec<u8>,
 ) {
     for slot in slots {
         let Resident { key, state } = &residents[slot];
-        encode(key, state, timers.of(key), into);
+        encode(key, state, timers.of(key), read.map_or(0, |read| read[slot]), into);
     }
 }

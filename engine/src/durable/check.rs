@@ -23,7 +23,7 @@ impl Root {
     pub(crate) fn of<A: Agent>(name: &str) -> Self {
         let read = |name: &str, manifest: &Manifest, store: &dyn Store| {
             let mut count = 0;
-            restore::<A>(name, manifest, store, (0, 1), &mut Places::new(), |_, _, _, _| count += 1)?;
+            restore::<A>(name, manifest, store, (0, 1), &mut Places::new(), |_, _| count += 1)?;
             Ok(count)
         };
         Root { name: name.to_owned(), shape: Shape::of::<A::Key, A>(), read }

@@ -43,7 +43,8 @@ pub(crate) fn marks<'s>(
     let (pace, shared, first_worker) = (pace.clone(), shared.clone(), scope.index() == 0);
     let asked = asked.clone();
     builder.build(move |mut capabilities| {
-        let mut capability = capabilities.pop().filter(|_| first_worker && every.is_some());
+        let mut capability = capabilities.pop().filter(|_| first_worker);
+        let keeps = every.is_some();
         let every = every.unwrap_or(Duration::MAX);
         let mut last = shared.machine.instant();
         // The open time at the last mark: nothing has happened while it stays.
@@ -51,6 +52,15 @@ pub(crate) fn marks<'s>(
         let mut begun = false;
         move |_frontiers| {
             let Some(held) = capability.as_mut() else { return };
+            if !keeps {
+                // Agents in a loop are to go on for as long as there is any input, theirs or another.
+                match pace.held().filter(|_| pace.loops() && !shared.failed()) {
+                    Some(time) if *held.time() < time => held.downgrade(&time),
+                    Some(_) => {}
+                    None => capability = None,
+                }
+                return;
+            }
             if *held.time() < pace.open() {
                 held.downgrade(&pace.open());
             }

@@ -7,8 +7,7 @@ use std::marker::PhantomData;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rmp_serde::decode::Error as DecodeError;
-use serde::de::value::SeqAccessDeserializer;
-use serde::de::{DeserializeOwned, SeqAccess, Visitor};
+use serde::de::{DeserializeOwned, Error as _, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use timely::dataflow::operators::Capability;
 
@@ -119,10 +118,21 @@ impl Storing {
     }
 }
 
-/// An agent as it is stored: its key, state and timer, with the names of fields.
-pub(crate) fn encode<A: Agent>(key: &A::Key, state: &A, timer: Option<Time>, into: &mut Vec<u8>) {
+/// An agent as it is stored: its key, state and timer, with the names of fields; and where it has read a collection, the
+/// digest of that, which is 0 otherwise.
+pub(crate) fn encode<A: Agent>(
+    key: &A::Key,
+    state: &A,
+    timer: Option<Time>,
+    digest: u64,
+    into: &mut Vec<u8>,
+) {
     // Nothing but a program's own Serialize can fail here; its agents cannot be kept then.
-    if let Err(error) = rmp_serde::encode::write_named(into, &(key, state, timer)) {
+    let written = match digest {
+        0 => rmp_serde::encode::write_named(into, &(key, state, timer)),
+        _ => rmp_serde::encode::write_named(into, &(key, state, timer, digest)),
+    };
+    if let Err(error) = written {
         panic!("the agent {key:?} cannot be written into a checkpoint: {error}");
     }
 }
@@ -137,7 +147,7 @@ pub(crate) fn restore<A: Agent>(
     store: &dyn Store,
     (worker, peers): (usize, usize),
     places: &mut Places,
-    mut agent: impl FnMut(usize, A::Key, A, Option<Time>),
+    mut agent: impl FnMut(usize, Stored<A::Key, A>),
 ) -> Result<()> {
     for part in manifest.roots.get(root).into_iter().flatten() {
         let mine = |segment: &u16| Segment::number(*segment).worker(peers) == worker;
@@ -161,12 +171,12 @@ pub(crate) fn restore<A: Agent>(
             }
             places.put(usize::from(segment), number, agents.len() as u64);
             for read in agents_in::<A::Key, A>(agents) {
-                let (key, state, timer) = read.map_err(|error| misfit(&error.to_string()))?;
+                let stored = read.map_err(|error| misfit(&error.to_string()))?;
                 // Another type may be read from the same bytes, and then belong elsewhere.
-                if Segment::of(fixed_hash(&key)).index() != usize::from(segment) {
+                if Segment::of(fixed_hash(&stored.key)).index() != usize::from(segment) {
                     return Err(misfit("the type of its key was another one"));
                 }
-                agent(usize::from(segment), key, state, timer);
+                agent(usize::from(segment), stored);
             }
             Ok(())
         })?;
@@ -197,17 +207,27 @@ pub(crate) fn each_segment(
     Ok(())
 }
 
-/// The agents that stand one behind the other in bytes: key, state, timer.
+/// An agent of a checkpoint.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Stored<K, A> {
+    pub(crate) key: K,
+    pub(crate) state: A,
+    pub(crate) timer: Option<Time>,
+    /// Of what it has read last; 0 for nothing.
+    pub(crate) digest: u64,
+}
+
+/// The agents that stand one behind the other in bytes.
 ///
 /// They are read where they stand. From a reader, the name of every field would be copied before it is looked at, which
 /// takes longer than all the rest.
 pub(crate) fn agents_in<K: DeserializeOwned, A: DeserializeOwned>(
     bytes: &[u8],
-) -> impl Iterator<Item = Result<(K, A, Option<Time>), DecodeError>> {
+) -> impl Iterator<Item = Result<Stored<K, A>, DecodeError>> {
     let mut decoder = rmp_serde::Deserializer::from_read_ref(bytes);
     std::iter::from_fn(move || {
         let mut begun = false;
-        match decoder.deserialize_tuple(3, Whole { begun: &mut begun, of: PhantomData }) {
+        match decoder.deserialize_tuple(4, Whole { begun: &mut begun, of: PhantomData }) {
             Err(DecodeError::InvalidMarkerRead(error))
                 if !begun && error.kind() == ErrorKind::UnexpectedEof =>
             {
@@ -218,20 +238,24 @@ pub(crate) fn agents_in<K: DeserializeOwned, A: DeserializeOwned>(
     })
 }
 
-/// Reads a value, and notes that it has begun: where the bytes end within one, that is an error.
-struct Whole<'b, T> {
+/// Reads an agent, and notes that it has begun: where the bytes end within one, that is an error.
+struct Whole<'b, K, A> {
     begun: &'b mut bool,
-    of: PhantomData<T>,
+    of: PhantomData<(K, A)>,
 }
 
-impl<'de, T: Deserialize<'de>> Visitor<'de> for Whole<'_, T> {
-    type Value = T;
+impl<'de, K: Deserialize<'de>, A: Deserialize<'de>> Visitor<'de> for Whole<'_, K, A> {
+    type Value = Stored<K, A>;
     fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("an agent: its key, state and timer")
     }
-    fn visit_seq<S: SeqAccess<'de>>(self, values: S) -> Result<T, S::Error> {
+    fn visit_seq<S: SeqAccess<'de>>(self, mut values: S) -> Result<Stored<K, A>, S::Error> {
         *self.begun = true;
-        T::deserialize(SeqAccessDeserializer::new(values))
+        let key = values.next_element()?.ok_or_else(|| S::Error::invalid_length(0, &"a key"))?;
+        let state = values.next_element()?.ok_or_else(|| S::Error::invalid_length(1, &"a state"))?;
+        let timer = values.next_element()?.ok_or_else(|| S::Error::invalid_length(2, &"a timer"))?;
+        let digest = values.next_element()?.unwrap_or(0);
+        Ok(Stored { key, state, timer, digest })
     }
 }
 
@@ -247,23 +271,27 @@ mod tests {
         note: Option<String>,
     }
 
-    fn written() -> (Vec<(String, Meter, Option<Time>)>, Vec<u8>) {
-        let meters: Vec<_> = (0..3_u32)
-            .map(|value| {
-                let note = (value > 0).then(|| "n".repeat(40 * value as usize));
-                (format!("meter {value}"), Meter { value, note }, (value > 1).then_some(7))
-            })
-            .collect();
-        let mut bytes = Vec::new();
-        for meter in &meters {
-            rmp_serde::encode::write_named(&mut bytes, meter).unwrap();
+    type Meters = Vec<Stored<String, Meter>>;
+
+    fn written() -> (Meters, Vec<usize>, Vec<u8>) {
+        let (mut meters, mut ends, mut bytes) = (Vec::new(), Vec::new(), Vec::new());
+        for value in 0..3_u32 {
+            let note = (value > 0).then(|| "n".repeat(40 * value as usize));
+            let (key, state) = (format!("meter {value}"), Meter { value, note });
+            let (timer, digest) = ((value > 1).then_some(7), u64::from(value == 1) * 17);
+            match digest {
+                0 => rmp_serde::encode::write_named(&mut bytes, &(&key, &state, timer)).unwrap(),
+                _ => rmp_serde::encode::write_named(&mut bytes, &(&key, &state, timer, digest)).unwrap(),
+            }
+            meters.push(Stored { key, state, timer, digest });
+            ends.push(bytes.len());
         }
-        (meters, bytes)
+        (meters, ends, bytes)
     }
 
     #[test]
     fn agents_are_read_as_they_were_written() {
-        let (meters, bytes) = written();
+        let (meters, _, bytes) = written();
         let read: Result<Vec<_>, _> = agents_in::<String, Meter>(&bytes).collect();
         assert_eq!(read.unwrap(), meters);
         assert!(agents_in::<String, Meter>(&[]).next().is_none());
@@ -271,14 +299,7 @@ mod tests {
 
     #[test]
     fn bytes_that_end_within_an_agent_are_an_error() {
-        let (meters, bytes) = written();
-        let ends: Vec<_> = meters
-            .iter()
-            .scan(0, |end, meter| {
-                *end += rmp_serde::to_vec_named(meter).unwrap().len();
-                Some(*end)
-            })
-            .collect();
+        let (_, ends, bytes) = written();
         for end in 0..=bytes.len() {
             let whole = end == 0 || ends.contains(&end);
             let first_error = agents_in::<String, Meter>(&bytes[..end]).find_map(Result::err);

@@ -104,7 +104,7 @@ pub fn job(world: &World, workers: usize) -> Result<Summary> {
 }
 
 /// A topic's partitions, each in its order: times and values.
-fn read(world: &World, topic: &str) -> Vec<Vec<(Time, Value)>> {
+pub fn read(world: &World, topic: &str) -> Vec<Vec<(Time, Value)>> {
     let kept = world.kept();
     let parse = |(time, value): &(Time, Bytes)| (*time, serde_json::from_slice(value).unwrap());
     let messages = |partition: &Written| {
@@ -118,10 +118,10 @@ fn number(value: &Value, field: &str) -> u64 {
 }
 
 /// By time: the readings of that time, by input partition.
-type Timed = BTreeMap<Time, BTreeMap<usize, Vec<Reading>>>;
+pub type Timed = BTreeMap<Time, BTreeMap<usize, Vec<Reading>>>;
 
 /// Checks that `echo` and `by-sensor` hold each reading once, in order, and returns which got which time.
-fn timed(world: &World) -> Timed {
+pub fn timed(world: &World) -> Timed {
     let inputs: Vec<Vec<Reading>> = {
         let kept = world.kept();
         let parse = |payload: &Bytes| serde_json::from_slice(payload).unwrap();
@@ -202,14 +202,14 @@ impl Model {
 }
 
 /// Follows a topic of `changes`: applies what came at each time.
-struct Follower {
+pub struct Follower {
     topic: &'static str,
-    updates: BTreeMap<Time, Vec<Value>>,
+    pub updates: BTreeMap<Time, Vec<Value>>,
     now: BTreeMap<String, Value>,
 }
 
 impl Follower {
-    fn new(world: &World, topic: &'static str) -> Self {
+    pub fn new(world: &World, topic: &'static str) -> Self {
         let mut updates: BTreeMap<Time, Vec<Value>> = BTreeMap::new();
         for partition in read(world, topic) {
             assert!(partition.is_sorted_by_key(|(time, _)| *time), "{topic}: times go back");
@@ -221,7 +221,7 @@ impl Follower {
         Follower { topic, updates, now: BTreeMap::new() }
     }
 
-    fn step(&mut self, time: Time) {
+    pub fn step(&mut self, time: Time) {
         let mut keys = BTreeSet::new();
         for change in self.updates.remove(&time).unwrap_or_default() {
             let key = change["key"].to_string();
@@ -236,7 +236,7 @@ impl Follower {
         }
     }
 
-    fn is<K: ToString, V: Serialize>(&self, time: Time, model: impl Iterator<Item = (K, V)>) {
+    pub fn is<K: ToString, V: Serialize>(&self, time: Time, model: impl Iterator<Item = (K, V)>) {
         let model: BTreeMap<String, Value> =
             model.map(|(key, value)| (key.to_string(), serde_json::to_value(value).unwrap())).collect();
         if self.now != model {
@@ -259,7 +259,7 @@ impl Follower {
 }
 
 /// What marks say is true.
-fn check_marks(world: &World) {
+pub fn check_marks(world: &World) {
     for (topic, partitions) in &world.kept().outputs {
         for partition in partitions {
             let mut marked = None;
@@ -271,13 +271,8 @@ fn check_marks(world: &World) {
     }
 }
 
-/// Panics if anything that the job has written, up to its end, is not what the model says.
-pub fn check(world: &World) {
-    check_marks(world);
-    let timed = timed(world);
-    let mut sensors = Follower::new(world, "sensors");
-    let mut depots = Follower::new(world, "by-depot");
-    let mut newest = Follower::new(world, "newest");
+/// What was told at each time.
+pub fn told(world: &World) -> BTreeMap<Time, Vec<(u64, i64)>> {
     let mut told: BTreeMap<Time, Vec<(u64, i64)>> = BTreeMap::new();
     for partition in read(world, "told") {
         assert!(partition.is_sorted_by_key(|(time, _)| *time), "told: times go back");
@@ -285,6 +280,17 @@ pub fn check(world: &World) {
             told.entry(time).or_default().push(serde_json::from_value(value).unwrap());
         }
     }
+    told
+}
+
+/// Panics if anything that the job has written, up to its end, is not what the model says.
+pub fn check(world: &World) {
+    check_marks(world);
+    let timed = timed(world);
+    let mut sensors = Follower::new(world, "sensors");
+    let mut depots = Follower::new(world, "by-depot");
+    let mut newest = Follower::new(world, "newest");
+    let mut told = told(world);
     let followers = [&sensors, &depots, &newest];
     let mut times: BTreeSet<Time> =
         followers.iter().flat_map(|follower| follower.updates.keys()).chain(told.keys()).copied().collect();
