@@ -13,6 +13,7 @@ mod nowhere;
 mod process;
 mod proximity;
 mod pulsar;
+#[path = "../../examples/common/random.rs"]
 mod random;
 mod recovery;
 mod report;

@@ -7,19 +7,22 @@
 //!
 //! `docs/bridge.md` says how a drift is told from a season, and what the same test finds without what the sensors learn.
 
+#[path = "../common/beside.rs"]
+mod beside;
 mod drift;
 mod events;
 mod generator;
 mod job;
 mod sensor;
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
 use clap::Parser;
-use nekton::{Error, Kind, Publisher, Result, Runner, say};
+use nekton::{Error, Publisher, Result, Runner, say};
 
+use crate::beside::{run_beside, run_number};
 use crate::events::{DAY, Sent};
 use crate::generator::{BEGIN, Bridge, Comes, Fault};
 use crate::job::{PARTITIONS, Shown};
@@ -65,43 +68,27 @@ fn run(options: Options) -> Result<()> {
             "the bridge is made up and its alarms are judged by one process: leave --processes out",
         ));
     }
-    let run = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
+    let run = run_number();
     let bridge = Bridge { spans, sensors, days, every, seed, drift };
     let readings = Publisher::open(&runner, "readings", PARTITIONS)?;
     let weather = Publisher::open(&runner, "weather", 1)?;
 
-    let publishing = Arc::new(AtomicBool::new(true));
-    let (over, published) = (AtomicBool::new(false), AtomicU64::new(0));
     let alarms: Arc<Mutex<Vec<Alarm>>> = Arc::default();
     let shown: Arc<OnceLock<Shown>> = Arc::default();
-    // Each run is a bridge of its own, and begins at nothing.
-    let runner = runner.default_checkpoints("none").end_after(publishing.clone());
     let (topics, begun) = (runner.topics_url().to_owned(), Instant::now());
-    let done = std::thread::scope(|scope| {
-        let publish = scope.spawn(|| {
-            let done = publish(&bridge, run, readings, weather, &over);
-            publishing.store(false, Ordering::SeqCst);
-            done.map(|count| published.store(count, Ordering::SeqCst))
-        });
-        let (told, built) = (alarms.clone(), shown.clone());
-        let done = runner.run("bridge", move |flow| {
-            let told = told.clone();
-            let hear = move |alarm: &Alarm| {
-                told.lock().unwrap_or_else(PoisonError::into_inner).push(alarm.clone());
-            };
-            // The workers of a process build the same views.
-            let _ = built.set(job::build(flow, run, (spans, sensors), hear));
-        });
-        over.store(true, Ordering::SeqCst);
-        match publish.join() {
-            Ok(published) => published.and(done),
-            Err(_) => Err(Error::new(Kind::Internal, "the bridge's thread panicked")),
-        }
-    });
-    done?;
+    let publish = |over: &AtomicBool| publish(&bridge, run, readings, weather, over);
+    let (telling, built) = (alarms.clone(), shown.clone());
+    let (_, published) = run_beside(runner, "bridge", publish, move |flow| {
+        let told = telling.clone();
+        let hear = move |alarm: &Alarm| {
+            told.lock().unwrap_or_else(PoisonError::into_inner).push(alarm.clone());
+        };
+        // The workers of a process build the same views.
+        let _ = built.set(job::build(flow, run, (spans, sensors), hear));
+    })?;
     println!(
         "{} readings of {} sensors in {days} days, in {:.1} s",
-        published.into_inner(),
+        published,
         spans * sensors,
         begun.elapsed().as_secs_f64()
     );

@@ -7,6 +7,7 @@ use nekton::prelude::*;
 use serde_json::{Value, json};
 
 use crate::events::Published;
+use crate::random::Random;
 
 /// When the first payment is made: 2026-01-05, 09:00 in UTC.
 const BEGIN: Time = 1_767_603_600_000;
@@ -14,25 +15,6 @@ const BEGIN: Time = 1_767_603_600_000;
 const APART: Time = 1_000;
 /// At most, a payment comes so much after those that were made later.
 const DELAY: Time = 20_000;
-
-/// Sebastiano Vigna's splitmix64.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut word = self.0;
-        word = (word ^ (word >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        word = (word ^ (word >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        word ^ (word >> 31)
-    }
-    fn below(&mut self, bound: u64) -> u64 {
-        self.next() % bound
-    }
-    fn one_in(&mut self, many: u64) -> bool {
-        self.below(many) == 0
-    }
-}
 
 /// The bank.
 pub struct Bank {

@@ -11,6 +11,8 @@ mod agents;
 mod events;
 mod generator;
 mod job;
+#[path = "../common/random.rs"]
+mod random;
 
 use std::sync::{Arc, OnceLock};
 

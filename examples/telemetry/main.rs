@@ -8,17 +8,19 @@
 //! `docs/telemetry.md` says what the events are, what the topics hold, and why many answers are wrong where agents tell
 //! one another what they think.
 
+#[path = "../common/beside.rs"]
+mod beside;
 mod fleet;
 mod job;
 mod without;
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::sync::atomic::AtomicBool;
+use std::time::Instant;
 
 use clap::Parser;
-use nekton::{Error, Kind, Publisher, Result, Runner, say};
+use nekton::{Error, Publisher, Result, Runner, say};
 
+use crate::beside::{publish_all, run_beside, run_number};
 use crate::fleet::{Fleet, Telemetry};
 use crate::job::Told;
 
@@ -59,32 +61,19 @@ fn run(options: Options) -> Result<()> {
             "the fleet is published and checked by one process: leave --processes out",
         ));
     }
-    let run = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
+    let run = run_number();
     let fleet = Fleet::new(vehicles, seed);
     let telemetry: Vec<Telemetry> = fleet.events(events).map(|event| Telemetry { run, event }).collect();
     let publisher = Publisher::open(&runner, "telemetry", PARTITIONS)?;
 
-    let publishing = Arc::new(AtomicBool::new(true));
-    let over = AtomicBool::new(false);
     let told = Told::new(&telemetry);
-    // Each run is a fleet of its own, and begins at nothing.
-    let runner = runner.default_checkpoints("none").end_after(publishing.clone());
     let (topics, begun) = (runner.topics_url().to_owned(), Instant::now());
-    let done = std::thread::scope(|scope| {
-        let publish = scope.spawn(|| {
-            let done = publish(&telemetry, rate, publisher, &over);
-            publishing.store(false, Ordering::SeqCst);
-            done
-        });
-        let telling = told.clone();
-        let done = runner.run("telemetry", move |flow| job::build(flow, run, &telling));
-        over.store(true, Ordering::SeqCst);
-        match publish.join() {
-            Ok(published) => published.and(done),
-            Err(_) => Err(Error::new(Kind::Internal, "the fleet's thread panicked")),
-        }
-    });
-    let summary = done?;
+    // A pod's events stay in order.
+    let publish =
+        |over: &AtomicBool| publish_all(&telemetry, |event| event.event.pod(), rate, publisher, over);
+    let telling = told.clone();
+    let (summary, ()) =
+        run_beside(runner, "telemetry", publish, move |flow| job::build(flow, run, &telling))?;
     println!("{} events of {vehicles} vehicles in {:.1} s", summary.events, begun.elapsed().as_secs_f64());
     println!("{:24}{:>12}{:>12}{:>16}{:>16}", "", "answers", "wrong", "false leaks", "false pairs");
     print("with nekton", &told.found());
@@ -98,27 +87,4 @@ fn print(name: &str, found: &job::Found) {
         "{name:24}{:>12}{:>12}{:>16}{:>16}",
         found.answers, found.wrong, found.false_leaks, found.false_pairs
     );
-}
-
-/// Publishes everything, at a rate, or until the job is over.
-fn publish(telemetry: &[Telemetry], rate: u64, mut publisher: Publisher, over: &AtomicBool) -> Result<()> {
-    let begun = Instant::now();
-    for (number, event) in telemetry.iter().enumerate() {
-        if rate > 0 {
-            let due = Duration::from_secs_f64(number as f64 / rate as f64);
-            while let Some(early) = due.checked_sub(begun.elapsed()).filter(|early| !early.is_zero()) {
-                publisher.send()?;
-                std::thread::sleep(early.min(Duration::from_millis(50)));
-                if over.load(Ordering::SeqCst) {
-                    return publisher.close();
-                }
-            }
-        }
-        if number % 1_024 == 0 && over.load(Ordering::SeqCst) {
-            break;
-        }
-        // A pod's events stay in order.
-        publisher.publish(&event.event.pod(), event)?;
-    }
-    publisher.close()
 }

@@ -10,6 +10,7 @@ use std::collections::VecDeque;
 use nekton::Result;
 
 use crate::events::{BEGIN, Counts, LEGS, Light, News, Phase, REPORT, Road, Told, opposite};
+use crate::random::Random;
 use crate::streets::{Streets, room, seconds};
 
 /// The longest way between two intersections, in seconds.
@@ -24,22 +25,6 @@ const GAP: u32 = 3;
 const WALK: u32 = 20;
 /// Seconds for which works take up a lane, or close a road.
 const WORKS: u64 = 300;
-
-/// Sebastiano Vigna's splitmix64.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut word = self.0;
-        word = (word ^ (word >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        word = (word ^ (word >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        word ^ (word >> 31)
-    }
-    fn below(&mut self, bound: u64) -> u64 {
-        self.next() % bound
-    }
-}
 
 /// A leg of an intersection: the cars that come on it, and what its loops counted.
 struct Leg {

@@ -8,23 +8,28 @@
 //!
 //! The city is made up; `docs/traffic.md` says how, what the topics hold, and how good the predictions are.
 
+#[path = "../common/beside.rs"]
+mod beside;
 mod events;
 mod forecaster;
 mod generator;
 mod intersection;
 mod job;
 mod models;
+#[path = "../common/random.rs"]
+mod random;
 mod streets;
 mod summary;
 
 use std::str::FromStr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use clap::Parser;
-use nekton::{Error, Kind, Publisher, Result, Runner, say};
+use nekton::{Error, Publisher, Result, Runner, say};
 
+use crate::beside::{run_beside, run_number};
 use crate::events::{BEGIN, Told};
 use crate::generator::City;
 use crate::job::{Extras, Shown};
@@ -94,41 +99,26 @@ fn run(options: Options) -> Result<()> {
     if runner.process().1 > 1 {
         return Err(Error::config("the city is published by one process: leave --processes out"));
     }
-    let run = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
+    let run = run_number();
     let publisher = Publisher::open(&runner, "city", PARTITIONS)?;
     let city = City::new(intersections, seed, run);
-    let (begun, over) = (Instant::now(), AtomicBool::new(false));
+    let begun = Instant::now();
     if publish_only {
-        let published = publish(city, minutes, speed, publisher, None, &over)?;
+        let published = publish(city, minutes, speed, publisher, None, &AtomicBool::new(false))?;
         let seconds = begun.elapsed().as_secs_f64();
         println!("published {published} events of {intersections} intersections in {seconds:.1} s");
         return Ok(());
     }
 
-    let publishing = Arc::new(AtomicBool::new(true));
-    // Each run is a city of its own, and begins at nothing.
-    let runner = runner.default_checkpoints("none").end_after(publishing.clone());
     let (topics, workers) = (runner.topics_url().to_owned(), runner.workers());
     let shown: Arc<OnceLock<Shown>> = Arc::default();
     let extras = Extras { forecasts, screens: intersections <= SCREENS };
-    let done = std::thread::scope(|scope| {
-        let publish = scope.spawn(|| {
-            let done = publish(city, minutes, speed, publisher, Some(&shown), &over);
-            publishing.store(false, Ordering::SeqCst);
-            done
-        });
-        let built = shown.clone();
-        let done = runner.run("traffic", move |flow| {
-            // The workers of a process build the same views.
-            let _ = built.set(job::build(flow, run, extras));
-        });
-        over.store(true, Ordering::SeqCst);
-        match publish.join() {
-            Ok(published) => published.and(done),
-            Err(_) => Err(Error::new(Kind::Internal, "the city's thread panicked")),
-        }
-    });
-    done?;
+    let publish = |over: &AtomicBool| publish(city, minutes, speed, publisher, Some(&shown), over);
+    let built = shown.clone();
+    run_beside(runner, "traffic", publish, move |flow| {
+        // The workers of a process build the same views.
+        let _ = built.set(job::build(flow, run, extras));
+    })?;
     let Some(shown) = shown.get() else { return Ok(()) };
     summary::print(shown, intersections, workers, begun.elapsed())?;
     println!("Topics at {topics}: predictions, queues, corridors (changes), scores, progress (upsert)");

@@ -7,19 +7,24 @@
 //!
 //! `docs/trends.md` says what the lists are of, and what happens to posts that come late.
 
+#[path = "../common/beside.rs"]
+mod beside;
 mod job;
 mod posts;
+#[path = "../common/random.rs"]
+mod random;
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
 use clap::Parser;
-use nekton::{Error, Kind, Publisher, Result, Runner, Time, say};
+use nekton::{Error, Publisher, Result, Runner, Time, say};
 
+use crate::beside::{publish_all, run_beside, run_number};
 use crate::job::{LATE, PARTITIONS, Rising, Shown, WINDOW};
-use crate::posts::{BEGIN, MINUTE, Post, Posts};
+use crate::posts::{BEGIN, MINUTE, Posts};
 
 /// Counts what people write about, in windows that slide, and finds what rises
 #[derive(Parser)]
@@ -79,40 +84,24 @@ fn run(options: Options) -> Result<()> {
             "the posts are made up and looked at by one process: leave --processes out",
         ));
     }
-    let run = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
+    let run = run_number();
     let made_up = Posts { minutes, a_minute: posts, too_late, seed };
     let posts = made_up.posts(run, LATE, WINDOW);
     let publisher = Publisher::open(&runner, "posts", PARTITIONS)?;
 
-    let publishing = Arc::new(AtomicBool::new(true));
-    let over = AtomicBool::new(false);
     let told: Arc<Mutex<Told>> = Arc::default();
     let shown: Arc<OnceLock<Shown>> = Arc::default();
-    // Each run has posts of its own, and begins at nothing.
-    let runner = runner.default_checkpoints("none").end_after(publishing.clone());
     let (topics, begun) = (runner.topics_url().to_owned(), Instant::now());
-    let done = std::thread::scope(|scope| {
-        let publish = scope.spawn(|| {
-            let done = publish(&posts, rate, publisher, &over);
-            publishing.store(false, Ordering::SeqCst);
-            done
-        });
-        let (told, built) = (told.clone(), shown.clone());
-        let done = runner.run("trends", move |flow| {
-            let told = told.clone();
-            let hear = move |window, list: &[Rising]| {
-                told.lock().unwrap_or_else(PoisonError::into_inner).hear(window, list);
-            };
-            // The workers of a process build the same views.
-            let _ = built.set(job::build(flow, run, hear));
-        });
-        over.store(true, Ordering::SeqCst);
-        match publish.join() {
-            Ok(published) => published.and(done),
-            Err(_) => Err(Error::new(Kind::Internal, "the thread that publishes panicked")),
-        }
-    });
-    done?;
+    let publish = |over: &AtomicBool| publish_all(&posts, |post| post.author, rate, publisher, over);
+    let (telling, built) = (told.clone(), shown.clone());
+    run_beside(runner, "trends", publish, move |flow| {
+        let told = telling.clone();
+        let hear = move |window, list: &[Rising]| {
+            told.lock().unwrap_or_else(PoisonError::into_inner).hear(window, list);
+        };
+        // The workers of a process build the same views.
+        let _ = built.set(job::build(flow, run, hear));
+    })?;
     println!("{} posts of {minutes} minutes in {:.1} s", posts.len(), begun.elapsed().as_secs_f64());
     shown.get().map_or(Ok(()), print)?;
     let told = told.lock().unwrap_or_else(PoisonError::into_inner);
@@ -153,26 +142,4 @@ fn print(shown: &Shown) -> Result<()> {
         println!("{} to {}  {}", clock(*window), clock(window + WINDOW), list.join(", "));
     }
     Ok(())
-}
-
-/// Publishes everything, at a rate, or until the job is over.
-fn publish(posts: &[Post], rate: u64, mut publisher: Publisher, over: &AtomicBool) -> Result<()> {
-    let begun = Instant::now();
-    for (number, post) in posts.iter().enumerate() {
-        if rate > 0 {
-            let due = Duration::from_secs_f64(number as f64 / rate as f64);
-            while let Some(early) = due.checked_sub(begun.elapsed()).filter(|early| !early.is_zero()) {
-                publisher.send()?;
-                std::thread::sleep(early.min(Duration::from_millis(50)));
-                if over.load(Ordering::SeqCst) {
-                    return publisher.close();
-                }
-            }
-        }
-        if number % 1_024 == 0 && over.load(Ordering::SeqCst) {
-            break;
-        }
-        publisher.publish(&post.author, post)?;
-    }
-    publisher.close()
 }

@@ -5,6 +5,8 @@
 
 use nekton::prelude::*;
 
+use crate::random::Random;
+
 /// Milliseconds of a minute.
 pub const MINUTE: Time = 60_000;
 /// When the first one is written: 2026-06-12, 18:00 in UTC.
@@ -42,26 +44,6 @@ pub struct Posts {
     /// Of a thousand posts, so many come when all their windows have closed.
     pub too_late: u64,
     pub seed: u64,
-}
-
-/// Sebastiano Vigna's splitmix64.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut word = self.0;
-        word = (word ^ (word >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        word = (word ^ (word >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        word ^ (word >> 31)
-    }
-    fn below(&mut self, bound: u64) -> u64 {
-        self.next() % bound.max(1)
-    }
-    /// Between 0 and 1.
-    fn share(&mut self) -> f64 {
-        (self.next() >> 11) as f64 / (1_u64 << 53) as f64
-    }
 }
 
 impl Posts {
