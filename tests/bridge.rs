@@ -2,36 +2,19 @@
 
 #[path = "common/example.rs"]
 mod example;
+#[path = "common/lines.rs"]
+mod lines;
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use example::example;
+use lines::{by_time, lines};
 use serde_json::{Value, json};
 
 const DAY: u64 = 86_400_000;
 const FIRST: usize = 56;
 /// Sensors of a span.
 const SPAN: u64 = 3;
-
-/// All lines of a topic.
-fn lines(topic: &Path) -> Vec<Value> {
-    let read = |number: usize| std::fs::read_to_string(topic.join(format!("{number}.jsonl"))).ok();
-    let files: Vec<String> = (0..).map_while(read).collect();
-    files.iter().flat_map(|text| text.lines()).map(|line| serde_json::from_str(line).unwrap()).collect()
-}
-
-type Changes = BTreeMap<u64, Vec<(Value, Value)>>;
-
-/// The messages of a topic by time, each a key with what it is from then on.
-fn by_time(topic: &Path) -> Changes {
-    let mut all = Changes::new();
-    for line in lines(topic) {
-        let change = (line["key"].clone(), line["value"].clone());
-        all.entry(line["time"].as_u64().unwrap()).or_default().push(change);
-    }
-    all
-}
 
 fn number(of: &Value, name: &str) -> f64 {
     of[name].as_f64().unwrap_or_else(|| panic!("{name} of {of}"))
@@ -237,9 +220,9 @@ fn every_answer_is_that_of_a_plain_pass(flags: &str) -> Run {
 
     let at = |of: &Value| of["at"].as_u64().unwrap();
     let weather: BTreeMap<u64, Value> =
-        lines(&topic("weather")).into_iter().map(|of| (at(&of), of)).collect();
+        lines(&topic("weather")).concat().into_iter().map(|of| (at(&of), of)).collect();
     let mut readings: BTreeMap<u64, BTreeMap<u64, Value>> = BTreeMap::new();
-    for reading in lines(&topic("readings")) {
+    for reading in lines(&topic("readings")).concat() {
         readings.entry(reading["sensor"].as_u64().unwrap()).or_default().insert(at(&reading), reading);
     }
     let mut truth: BTreeMap<u64, Vec<Known>> = BTreeMap::new();
@@ -292,9 +275,9 @@ fn every_answer_is_that_of_a_plain_pass(flags: &str) -> Run {
     for (sensor, known) in &truth {
         assert_eq!(next[sensor], known.len(), "sensor {sensor} has come to its last day");
     }
-    assert_eq!(lines(&topic("readings-too-late")), Vec::<Value>::new());
+    assert_eq!(lines(&topic("readings-too-late")).concat(), Vec::<Value>::new());
 
-    let alarms = lines(&topic("alarms")).into_iter();
+    let alarms = lines(&topic("alarms")).concat().into_iter();
     let alarms = alarms.map(|of| json!([of["sensor"], of["day"], of["by"], of["raised"]]));
     let sorted = |mut alarms: Vec<Value>| {
         alarms.sort_by_key(Value::to_string);

@@ -7,29 +7,11 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use common::example::example;
+use common::lines::{by_time, lines};
 use serde_json::Value;
 
 const POD: u64 = 20;
 const CLUSTER: u64 = 50;
-
-/// All lines of a topic, by partition.
-fn lines(topic: &Path) -> Vec<Vec<Value>> {
-    let mut files: Vec<_> = std::fs::read_dir(topic).unwrap().map(|file| file.unwrap().path()).collect();
-    files.retain(|file| file.extension().is_some_and(|extension| extension == "jsonl"));
-    files.sort();
-    files.iter().map(|file| common::sums::lines(file)).collect()
-}
-
-/// The messages of a topic by time, each a key with what it is from then on.
-fn by_time(topic: &Path) -> BTreeMap<u64, Vec<(Value, Value)>> {
-    let mut all: BTreeMap<u64, Vec<_>> = BTreeMap::new();
-    for line in lines(topic).into_iter().flatten() {
-        all.entry(line["time"].as_u64().unwrap())
-            .or_default()
-            .push((line["key"].clone(), line["value"].clone()));
-    }
-    all
-}
 
 #[derive(Clone, Default)]
 struct Vehicle {

@@ -2,11 +2,14 @@
 
 #[path = "common/example.rs"]
 mod example;
+#[path = "common/lines.rs"]
+mod lines;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use example::example;
+use lines::lines;
 use serde_json::Value;
 
 const MINUTE: u64 = 60_000;
@@ -18,23 +21,13 @@ const KEPT: u64 = SHOWN + HOUR + 2 * WINDOW;
 const BEHIND: u64 = 10_000;
 const SILENCE: u64 = 60 * MINUTE;
 
-/// All lines of a topic, by partition.
-fn lines(topic: &Path) -> Vec<Vec<Value>> {
-    let read = |number: usize| std::fs::read_to_string(topic.join(format!("{number}.jsonl"))).ok();
-    let parse = |text: String| text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    (0..).map_while(read).map(parse).collect()
-}
-
 type Changes = BTreeMap<u64, Vec<(u64, Value)>>;
 
-/// The messages of a topic by time, each a key with what it is from then on.
+/// The messages of a topic whose keys are numbers, by time.
 fn by_time(topic: &Path) -> Changes {
-    let mut all = Changes::new();
-    for line in lines(topic).into_iter().flatten() {
-        let change = (line["key"].as_u64().unwrap(), line["value"].clone());
-        all.entry(line["time"].as_u64().unwrap()).or_default().push(change);
-    }
-    all
+    let numbered = |(key, value): (Value, Value)| (key.as_u64().unwrap(), value);
+    let all = lines::by_time(topic).into_iter();
+    all.map(|(time, changes)| (time, changes.into_iter().map(numbered).collect())).collect()
 }
 
 /// What a topic says at some time.

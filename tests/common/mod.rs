@@ -6,6 +6,7 @@ pub mod example;
 pub mod fed;
 pub mod files;
 pub mod job;
+pub mod lines;
 pub mod processes;
 pub mod program;
 pub mod s3;
