@@ -155,15 +155,13 @@ impl<A: Agent, R: Hears<A>> Root<A, R> {
         }
         for key in keys {
             let segment = Segment::of(fixed_hash(&key)).index();
-            let linked = self.collected.of(&key);
-            let agency = &mut self.agencies[segment];
-            if !agency.is_news(&key, false, linked.1) {
+            if !self.agencies[segment].is_news(&key, false, self.collected.of(&key).1) {
                 continue;
             }
-            if agency.untouched() {
-                self.touched.push(segment as u16);
-                self.dirty[segment] = true;
+            if self.agencies[segment].untouched() {
+                self.changes(segment);
             }
+            let (linked, agency) = (self.collected.of(&key), &mut self.agencies[segment]);
             self.effects.segment = segment as u16;
             let (timers, effects) = (&self.timers, &mut self.effects);
             if let Some(change) = agency.on_linked::<R>(time, (&key, false), linked, timers, effects) {
