@@ -352,6 +352,49 @@ fn a_topic_that_was_being_created_when_its_program_was_killed_gets_all_its_parti
 }
 
 #[test]
+fn a_topic_that_is_being_created_has_no_partitions_or_all_of_them() {
+    let folder = tempfile::tempdir().unwrap();
+    for topic in 0..100 {
+        let path = folder.path().join(topic.to_string());
+        let settings = SinkSettings { envelope: Envelope::Events, schema: None, partitions: 20 };
+        let writer = std::thread::spawn({
+            let path = path.clone();
+            move || open_sink(&path, &FileSettings::default(), &settings).unwrap().partitions()
+        });
+        let found = loop {
+            match open_source(&path, &FileSettings::default()) {
+                Ok(source) if source.partitions() > 0 => break source.partitions(),
+                Err(error) => assert_eq!(error.kind(), Kind::Missing),
+                Ok(_) => {}
+            }
+        };
+        assert_eq!((found, writer.join().unwrap()), (20, 20));
+    }
+}
+
+#[test]
+fn partitions_are_read_under_their_numbers_when_the_last_one_is_created() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in [".lock", "2.jsonl", "1.jsonl"] {
+        append(&folder.path().join(name), b"");
+    }
+    let source = open_source(folder.path(), &FileSettings::default()).unwrap();
+    assert_eq!(source.partitions(), 0);
+    let bell = Bell::default();
+    source.watch(bell.waker());
+    append(&folder.path().join("0.jsonl"), b"0\n");
+    append(&folder.path().join("1.jsonl"), b"1\n");
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while source.partitions() < 3 {
+        assert!(Instant::now() < deadline, "they are not seen");
+        bell.wait(deadline);
+    }
+    for number in [0, 1] {
+        assert_eq!(values(Reading::of(&source, number, Start::Earliest).count(1))[0].1, json!(number));
+    }
+}
+
+#[test]
 fn a_writer_mends_a_torn_last_line() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("0.jsonl");

@@ -153,6 +153,11 @@ pub fn open_store(folder: &Path) -> Arc<dyn Store> {
     Arc::new(store::FileStore::new(folder))
 }
 
+/// The first partition of a topic that is written: created after all others.
+const FIRST: &str = "0.jsonl";
+/// What a writer locks while it creates partitions, and creates before them.
+const WRITER: &str = ".lock";
+
 /// The partitions of a folder, in order: files with a number for a name by their number, then all others by name.
 fn partitions(folder: &Path) -> Result<Vec<PathBuf>> {
     let unreadable =
@@ -168,6 +173,17 @@ fn partitions(folder: &Path) -> Result<Vec<PathBuf>> {
     }
     found.sort();
     Ok(found.into_iter().map(|(_, _, path)| path).collect())
+}
+
+/// The partitions of a folder for whoever reads them: none as long as a writer is still creating them, of which the first
+/// comes last. Otherwise a part of them would be taken for all, and for others after a restart.
+fn whole_partitions(folder: &Path) -> Result<Vec<PathBuf>> {
+    // Asked before the folder is listed: what was there by then is in the list.
+    let created = folder.join(FIRST).exists();
+    let found = partitions(folder)?;
+    // Asked after that: whoever created one of those had this before.
+    let writer = folder.join(WRITER).exists();
+    Ok(if writer && !created { Vec::new() } else { found })
 }
 
 fn missing(path: &Path) -> Error {

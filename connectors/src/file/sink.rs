@@ -11,7 +11,7 @@ use nekton_engine::{Error, Kind, Result, Time};
 
 use super::lines::{mark_line, marked};
 use super::times::Times;
-use super::{FileSettings, partitions};
+use super::{FIRST, FileSettings, WRITER, partitions};
 
 pub(super) struct FileSink {
     folder: PathBuf,
@@ -33,14 +33,14 @@ impl FileSink {
 /// at once. The first one is created last: where it is missing, whoever created the others did not get to the end.
 fn settle(folder: &Path, wanted: PartitionId) -> Result<PartitionId> {
     let failed = |what: &'static str| move |error: std::io::Error| Error::io(what, &error);
-    let lock = OpenOptions::new().create(true).truncate(false).write(true).open(folder.join(".lock"));
+    let lock = OpenOptions::new().create(true).truncate(false).write(true).open(folder.join(WRITER));
     let lock = lock.map_err(failed("creating its lock"))?;
     lock.lock().map_err(failed("taking its lock"))?;
     let path = |partition: PartitionId| folder.join(format!("{partition}.jsonl"));
     // Those that a sink writes: what else is there may be read, and is nobody's to append to.
     let written = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "jsonl");
     let existing = partitions(folder)?.into_iter().filter(written);
-    if path(0).exists() {
+    if folder.join(FIRST).exists() {
         return Ok(existing.count() as PartitionId);
     }
     // They may have wanted more of them.

@@ -9,7 +9,7 @@ use nekton_engine::connect::{PartitionId, PartitionReader, Source, Start, Waker}
 use nekton_engine::{Error, Kind, Result};
 
 use super::reader::FileReader;
-use super::{FileSettings, Format, missing, partitions};
+use super::{FileSettings, Format, missing, whole_partitions};
 
 /// How often a followed folder is looked at for new partitions.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
@@ -35,7 +35,7 @@ impl FileSource {
             std::io::ErrorKind::NotFound => missing(path),
             _ => Error::io(format!("reading the topic {}", path.display()), &error),
         })?;
-        let files = if meta.is_dir() { partitions(path)? } else { vec![path.to_owned()] };
+        let files = if meta.is_dir() { whole_partitions(path)? } else { vec![path.to_owned()] };
         let at_first = files.len() as PartitionId;
         let known = Arc::new(Mutex::new(Known { files, wakers: Vec::new() }));
         let gone = Arc::new(AtomicBool::new(false));
@@ -57,7 +57,7 @@ impl FileSource {
 
 /// Adds partitions that have come up. Those that are known keep their numbers.
 fn look(folder: &Path, known: &Mutex<Known>) {
-    let Ok(found) = partitions(folder) else { return };
+    let Ok(found) = whole_partitions(folder) else { return };
     let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
     let new: Vec<_> = found.into_iter().filter(|file| !known.files.contains(file)).collect();
     if !new.is_empty() {
