@@ -46,6 +46,10 @@ struct Parcel<K, E> {
 /// and applied segment by segment, so that the agents of a segment come into the processor's cache once.
 const SORT_FROM: usize = 8 << 10;
 
+/// So many agents are looked up before the first of them gets its event: the processor then waits for them together. What
+/// an agent does with its event cannot be foreseen, and so it would wait for one after the other.
+const AT_ONCE: usize = 32;
+
 /// The state of a root on one worker.
 struct Root<A: Agent, R: Hears<A>> {
     agencies: Vec<Agency<A>>,
@@ -117,29 +121,41 @@ impl<A: Agent, R: Hears<A>> Root<A, R> {
         self.timers.clear();
     }
 
-    /// Applies events whose keys are all in `segment`.
-    fn apply(&mut self, time: Time, segment: usize, events: &[(A::Key, A::Event)]) {
-        if self.agencies[segment].untouched() && !events.is_empty() {
+    /// Applies events in their order.
+    fn apply(&mut self, time: Time, events: &[(A::Key, A::Event)]) {
+        for events in events.chunks(AT_ONCE) {
+            let mut found = [(0, None); AT_ONCE];
+            for (found, (key, _)) in found.iter_mut().zip(events) {
+                let hash = fixed_hash(key);
+                let segment = Segment::of(hash).index();
+                *found = (segment, self.agencies[segment].find(hash, key));
+            }
+            for (event, (segment, found)) in events.iter().zip(found) {
+                self.apply_one(time, segment, found, event);
+            }
+        }
+    }
+
+    /// Applies an event to the agent of its key, which was found in its segment if it was there.
+    #[inline]
+    fn apply_one(&mut self, time: Time, segment: usize, found: Option<u32>, event: &(A::Key, A::Event)) {
+        if self.agencies[segment].untouched() {
             self.changes(segment);
         }
         let agency = &mut self.agencies[segment];
         self.effects.segment = segment as u16;
-        for event in events {
-            let hash = fixed_hash(&event.0);
-            if R::READS {
-                // A new agent reads first.
-                let linked = self.collected.of(&event.0);
-                let (timers, effects) = (&self.timers, &mut self.effects);
-                if linked.1 != 0
-                    && let Some(change) =
-                        agency.on_linked::<R>(time, (&event.0, true), linked, timers, effects)
-                {
-                    self.timers.change(segment as u16, &event.0, change);
-                }
-            }
-            if let Some(change) = agency.on_event(time, hash, event, &self.timers, &mut self.effects) {
+        if R::READS {
+            // A new agent reads first.
+            let linked = self.collected.of(&event.0);
+            let (timers, effects) = (&self.timers, &mut self.effects);
+            if linked.1 != 0
+                && let Some(change) = agency.on_linked::<R>(time, (&event.0, true), linked, timers, effects)
+            {
                 self.timers.change(segment as u16, &event.0, change);
             }
+        }
+        if let Some(change) = agency.on_event(time, found, event, &self.timers, &mut self.effects) {
+            self.timers.change(segment as u16, &event.0, change);
         }
     }
 
@@ -197,8 +213,8 @@ impl<A: Agent, R: Hears<A>> Root<A, R> {
     fn apply_all(&mut self, time: Time, parcels: &mut [Parcel<A::Key, A::Event>]) {
         let count: usize = parcels.iter().map(|parcel| parcel.events.len()).sum();
         if count < SORT_FROM {
-            for event in parcels.iter().flat_map(|parcel| &parcel.events) {
-                self.apply(time, Segment::of(fixed_hash(&event.0)).index(), std::slice::from_ref(event));
+            for parcel in parcels {
+                self.apply(time, &parcel.events);
             }
             return;
         }
@@ -207,7 +223,7 @@ impl<A: Agent, R: Hears<A>> Root<A, R> {
         for segment in 0..SEGMENTS {
             for ((parcel, ends), start) in parcels.iter().zip(&ends).zip(&mut starts) {
                 let end = ends[segment] as usize;
-                self.apply(time, segment, &parcel.events[*start..end]);
+                self.apply(time, &parcel.events[*start..end]);
                 *start = end;
             }
         }
