@@ -119,7 +119,11 @@ pub fn build(flow: &mut Flow<'_>, run: u64, extras: Extras) -> Shown {
             .chart(Chart::count().by("light").titled("Lights"))
             .chart(Chart::count().by("congested").titled("Intersections that are congested"));
         flow.view("queues", &forecasters)
-            .chart(Chart::against("expected.0", "waiting.0").titled("From the north: expected, and waiting").unit("cars"))
+            .chart(
+                Chart::against("expected.0", "waiting.0")
+                    .titled("From the north: expected, and waiting")
+                    .unit("cars"),
+            )
             .chart(Chart::histogram("waiting.0").titled("Waiting from the north").unit("cars"));
     }
     Shown {
@@ -204,7 +208,10 @@ fn crossings<'s>(
         };
         // Row 0 is in the north.
         let row = -i64::from(row);
-        (intersection, Crossing { column, row, light: light.to_owned(), until: change.until, congested, jammed })
+        (
+            intersection,
+            Crossing { column, row, light: light.to_owned(), until: change.until, congested, jammed },
+        )
     })
 }
 

@@ -113,7 +113,8 @@ fn run(options: Options) -> Result<()> {
 
     let (topics, workers) = (runner.topics_url().to_owned(), runner.workers());
     let shown: Arc<OnceLock<Shown>> = Arc::default();
-    let extras = Extras { forecasts, screens: (intersections <= SCREENS).then(|| Streets::new(intersections, seed)) };
+    let extras =
+        Extras { forecasts, screens: (intersections <= SCREENS).then(|| Streets::new(intersections, seed)) };
     let publish = |over: &AtomicBool| publish(city, minutes, speed, publisher, Some(&shown), over);
     let built = shown.clone();
     run_beside(runner, "traffic", publish, move |flow| {

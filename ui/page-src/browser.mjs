@@ -12,7 +12,7 @@ import { join } from 'node:path';
 import { chromium } from 'playwright-core';
 
 const [folder, pictures] = process.argv.slice(2);
-const PATIENCE = 60_000;
+const PATIENCE = 30_000;
 let port = 19_300 + (process.pid % 500) * 4;
 
 /** A job, in a process of its own, with topics of its own. */
@@ -74,13 +74,17 @@ const browser = await chromium.launch({
 async function open(job, { path = '', width = 1280, height = 900, dark = false, scale = 1 } = {}) {
   const context = await browser.newContext({ viewport: { width, height }, colorScheme: dark ? 'dark' : 'light', deviceScaleFactor: scale });
   const page = await context.newPage();
+  // While one works on the page: its scripts and styles as they are, not those in the program.
+  if (process.env.NEKTON_PAGE) {
+    const file = (route) => join(process.env.NEKTON_PAGE, new URL(route.request().url()).pathname);
+    await page.route(/\.(js|css)$/, (route) => route.fulfill({ path: file(route) }));
+  }
   page.errors = [];
   page.on('pageerror', (error) => page.errors.push(String(error)));
   page.on('console', (message) => { if (message.type() === 'error' && /Content Security|WebGL|SyntaxError|program/.test(message.text())) page.errors.push(message.text()); });
-  await until('the page', async () => {
-    await page.goto(`${job.url}${path}`);
-    return page.evaluate(() => Boolean(globalThis.nekton?.frame));
-  });
+  await until(`the job's address: ${job.said}`, () => page.goto(`${job.url}${path}`));
+  await until('a frame', () => page.errors.length > 0 || page.evaluate(() => Boolean(globalThis.nekton?.frame)));
+  assert.deepEqual(page.errors, []);
   page.done = async () => {
     assert.deepEqual(page.errors, []);
     await context.close();
@@ -94,7 +98,7 @@ async function picture(page, name, options = {}) {
 
 const cases = {
   async 'the page shows what the topics hold at the same time, two views of one time, and comes back'() {
-    const job = new Job('flights', ['--speed', '86400']);
+    const job = new Job('flights', ['--months', '2', '--speed', '40000']);
     try {
       const page = await open(job, { width: 1400, height: 1000 });
       await until('planes on the map', () => page.evaluate(() => nekton.screen.cards?.find(({ view }) => view === 'aloft')?.panels.map.columns.slots.size > 20));
@@ -103,14 +107,14 @@ const cases = {
       const sums = await page.evaluate(async () => {
         const sum = (view) => [...nekton.screen.cards.find((card) => card.view === view).table.rows.rows.values()].reduce((all, { value }) => all + value.departed, 0);
         const seen = [];
-        for (let times = 0; times < 200; times += 1) {
-          await new Promise(requestAnimationFrame);
+        for (const begun = performance.now(); seen.length < 200 && performance.now() - begun < 6000;) {
+          await new Promise((resolve) => { setTimeout(resolve, 10); });
           seen.push([sum('carriers'), sum('airports')]);
         }
         return seen;
       });
       for (const [carriers, airports] of sums) assert.equal(carriers, airports);
-      assert.ok(new Set(sums.map(String)).size > 5, 'they move');
+      assert.ok(new Set(sums.map(String)).size > 2, 'they move');
 
       // The topic of carriers, up to the time of the page.
       const shown = await page.evaluate(() => ({
@@ -129,7 +133,7 @@ const cases = {
 
       // A plane is opened from the map's view, by its row.
       await page.goto(`${job.url}#/aloft`);
-      await page.waitForSelector('tbody tr');
+      await page.waitForSelector('.table tbody tr');
       await until('a map of lines', () => page.evaluate(() => nekton.screen.panels?.map?.frames > 10));
       await picture(page, 'screens-map');
       await page.fill('input[type=search]', 'origin=JFK late>15');

@@ -94,6 +94,7 @@ export class MapPanel {
       this.widen(delta.changed);
       for (const slot of delta.gone) this.remove(slot);
       for (const slot of delta.changed) this.place(slot, now, true);
+      this.grow(delta.changed);
       this.glowing = Math.max(this.glowing, now + SLOWEST);
       this.linked = false;
       this.wake();
@@ -292,6 +293,15 @@ export class MapPanel {
 
   fit() {
     this.camera.fit(this.extent());
+    this.elsewhere = true;
+  }
+
+  /** What comes outside of what is seen is shown too, until somebody has moved the map. */
+  grow(slots) {
+    if (this.camera.touched) return;
+    const { camera, map } = this;
+    const seen = (at) => !at || (Math.abs(camera.pixelX(at[0]) - camera.width / 2) < camera.width / 2 && Math.abs(camera.pixelY(at[1]) - camera.height / 2) < camera.height / 2);
+    if (!slots.every((slot) => seen(this.world(slot, map.x, map.y)) && (!map.to || seen(this.world(slot, ...map.to))))) this.fit();
   }
 
   home() {

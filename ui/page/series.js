@@ -1,7 +1,7 @@
 // Charts of a view: what its records come to in time, how they are spread, which are the greatest.
 
 import uPlot from '/vendor/uplot.js';
-import { number, short } from './charts.js';
+import { clock, number, short } from './charts.js';
 import { missing } from './columns.js';
 import { KINDS, ofPage } from './palette.js';
 import { said, shown } from './rows.js';
@@ -12,6 +12,8 @@ const MOST_POINTS = 600;
 const LINES = 12;
 const REMEMBERED = 36;
 const BARS = 20;
+/** Of so many rows, each frame is drawn. */
+const FEW = 1000;
 
 const numeric = (value) => typeof value === 'number' && Number.isFinite(value);
 const words = (name) => name.replaceAll('_', ' ');
@@ -71,9 +73,9 @@ export class Plot {
       cursor: { y: false, points: { size: 6 }, drag: { x: false, y: false } },
       legend: { show: names.length > 1 || this.bars },
       scales: { x: { time: this.time }, y: { range: (_, least, most) => this.range(least, most) } },
-      axes: [axis({ size: 26, space: 70 }), axis({ size: 46, space: 30, values: (_, ticks) => ticks.map((tick) => short(tick)) })],
+      axes: [axis({ size: 26, space: 80, ...(this.time ? { values: (_, ticks) => ticks.map((tick) => clock(tick * 1000).slice(0, 8)) } : {}) }), axis({ size: 46, space: 30, values: (_, ticks) => ticks.map((tick) => short(tick)) })],
       series: [
-        this.time ? { value: '{HH}:{mm}:{ss}' } : { label: 'from', value },
+        this.time ? { value: (_, is) => (is === null ? '–' : clock(is * 1000).slice(0, 8)) } : { label: 'from', value },
         ...names.map((label, index) => ({
           label, value, stroke: KINDS[index % KINDS.length], width: 1.6, points: { show: false }, spanGaps: true,
           ...(this.bars ? { paths: uPlot.paths.bars({ size: [0.92, 60], align: 1 }), fill: `${KINDS[index]}99` } : names.length === 1 ? { fill: `${KINDS[index]}22` } : {}),
@@ -163,13 +165,15 @@ export class ChartPanel {
     if (delta?.snapshot && this.columns.error) this.say(this.columns.error);
     if (!this.columns.ready || this.columns.error) return;
     const now = performance.now();
+    const { kind } = this.chart;
+    // Figures of this moment are of the same time as the tables beside them, where that is cheap.
+    const at = (kind === 'bars' || kind === 'histogram') && this.columns.slots.size <= FEW;
     // A line goes on where nothing changes, too.
-    if (now - this.drawn < (this.changed ? 250 : 1000)) return;
+    if (at ? !this.changed : now - this.drawn < (this.changed ? 250 : 1000)) return;
     this.drawn = now;
     const what = missing(this.columns, [this.chart.field, this.chart.actual, this.chart.by], this.sample.rows);
     this.say(what ?? (this.columns.more ? `of ${number(this.columns.slots.size)} records: there are more than a chart takes in` : ''));
     if (what) return;
-    const { kind } = this.chart;
     if (kind === 'histogram') { if (this.changed) this.histogram(); }
     else if (kind === 'bars') { if (this.changed) this.bars(this.greatest()); }
     else this.series(frame);
@@ -244,10 +248,11 @@ export class ChartPanel {
     const counts = new Array(Math.floor((most - from) / wide + 1e-9) + 1).fill(0);
     for (const slot of found) counts[Math.min(counts.length - 1, Math.floor((column[slot] - from) / wide + 1e-9))] += columns.counts[slot];
     const places = counts.map((_, index) => Number((from + index * wide).toPrecision(12)));
+    const some = counts.map((count) => count || null);
     // The last step ends, too.
     places.push(places.at(-1) + wide);
-    counts.push(null);
-    this.plot({ time: false, bars: true }).draw(['records'], [places, counts]);
+    some.push(null);
+    this.plot({ time: false, bars: true }).draw(['records'], [places, some]);
   }
 
   greatest() {

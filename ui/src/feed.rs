@@ -51,7 +51,9 @@ impl Asked {
     pub(crate) fn understood(self) -> Result<Wanted, String> {
         let filter = Filter::parse(&self.filter)?;
         if self.fields.len() > MOST_FIELDS || self.fields.iter().any(|field| field.len() > LONGEST_FIELD) {
-            return Err(format!("at most {MOST_FIELDS} fields with names of {LONGEST_FIELD} bytes can be asked for"));
+            return Err(format!(
+                "at most {MOST_FIELDS} fields with names of {LONGEST_FIELD} bytes can be asked for"
+            ));
         }
         let path = |field: &String| field.split('.').map(str::to_owned).collect();
         let fields: Vec<_> = self.fields.iter().map(path).collect();
@@ -258,7 +260,8 @@ mod tests {
     use super::*;
 
     fn feed(filter: &str, limit: usize) -> Feed {
-        let asked = Asked { view: "v".into(), filter: filter.into(), key: None, limit: Some(limit), fields: vec![] };
+        let asked =
+            Asked { view: "v".into(), filter: filter.into(), key: None, limit: Some(limit), fields: vec![] };
         Feed::new(asked.understood().unwrap())
     }
 
@@ -337,9 +340,11 @@ mod tests {
             r#""columns":[[1.5,null],["A \"a\"",null],["a","b"],[null,7]]}"#
         )));
         let changes = records(&[(r#"["b",[7]]"#, -2), (r#"["b",[8]]"#, 1)]);
-        assert!(feed.apply(&changes).unwrap().ends_with(
-            r#""rows":[2],"keys":["b"],"columns":[[null],[null],["b"],[8]]}"#
-        ));
+        assert!(
+            feed.apply(&changes)
+                .unwrap()
+                .ends_with(r#""rows":[2],"keys":["b"],"columns":[[null],[null],["b"],[8]]}"#)
+        );
         let many = Asked { fields: vec![String::new(); MOST_FIELDS + 1], ..Asked::default() };
         assert!(many.understood().is_err());
     }

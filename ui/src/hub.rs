@@ -247,7 +247,9 @@ impl Room {
         }
         let large = || self.feeds.values().filter(|showing| showing.feed.wanted().is_large()).count();
         if wanted.is_large() && large() >= MOST_LARGE {
-            return Part::Refused("too many maps of whole views are watched: zoom in, or try again later".to_owned());
+            return Part::Refused(
+                "too many maps of whole views are watched: zoom in, or try again later".to_owned(),
+            );
         }
         if !self.views.contains_key(&wanted.view) {
             let views = self.live.views();
