@@ -95,7 +95,8 @@ mod pages {
 /// What most programs need.
 pub mod prelude {
     pub use crate::{
-        Agent, Agents, Context, Events, Flow, Reads, Runner, Time, View, changes, diffs, keyed, upsert,
+        Agent, Agents, Chart, Context, Events, Flow, Map, Reads, Runner, Time, View, changes, diffs, keyed,
+        upsert,
     };
     pub use nekton_operators::learn::{
         Learner, LeastSquares, Logistic, Outcome, Predictions, Rules, Scaled, Scoreboards, Scored,

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use common::job::{Job, PATIENCE};
 use nekton::changes;
 use nekton::prelude::*;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tungstenite::{Message, WebSocket};
 
 /// Money goes from one account to another: two events, at one time.
@@ -58,7 +58,10 @@ fn program() {
         let accounts = sides.agents::<Account>("accounts", |(account, ..)| *account);
         let branches = accounts.views().explode(|(id, (balance, _))| Some((id % BRANCHES, balance as isize)));
         flow.sink("accounts", changes(&accounts.views()));
-        flow.view("accounts", &accounts);
+        flow.view("accounts", &accounts)
+            .map(Map::plane("0", "key").colour("nothing"))
+            .chart(Chart::histogram("0").unit("cents"))
+            .chart(Chart::count());
         flow.view("branches", &branches.count());
     });
 }
@@ -183,7 +186,8 @@ impl Socket {
                 for gone in part["gone"].as_array().into_iter().flatten() {
                     assert!(rows.remove(&gone.as_u64().unwrap()).is_some(), "it was there: {part}");
                 }
-                for row in part["rows"].as_array().into_iter().flatten() {
+                let whole = part["columns"].is_null();
+                for row in part["rows"].as_array().into_iter().flatten().filter(|_| whole) {
                     rows.insert(row[0].as_u64().unwrap(), (row[1].clone(), row[2].clone()));
                 }
             }
@@ -306,6 +310,45 @@ fn all_views_are_of_one_time_and_say_what_the_topic_says() {
     while !page.rows[1].is_empty() {
         page.frame();
     }
+}
+
+#[test]
+fn views_say_how_they_are_shown_and_give_the_fields_for_it() {
+    let bank = Bank::start("--listen 127.0.0.1:0", &[]);
+    // Both workers have said it, once.
+    let accounts = json!({
+        "view": "accounts", "size": 0,
+        "map": { "x": "0", "y": "key", "earth": false, "colour": "nothing" },
+        "charts": [{ "kind": "histogram", "field": "0", "unit": "cents" }, { "kind": "count" }],
+    });
+    let branches = json!({ "view": "branches", "size": 0, "map": null, "charts": [] });
+    assert_eq!(bank.json("/api/views"), json!([accounts, branches]));
+    let mut page = bank.watch(
+        r#"{"watch":1,"views":[{"view":"accounts","fields":["0","key","nothing"],"limit":150000},{"view":"accounts"}]}"#,
+    );
+    // More of them than a table has, all of one time.
+    let many: Vec<_> = (0..6_000).map(|id| transfer(id, id + 6_000, 1)).collect();
+    bank.publish(&many);
+    let mut columns: BTreeMap<u64, (u64, i64)> = BTreeMap::new();
+    loop {
+        let frame = page.frame();
+        let part = &frame["parts"][0];
+        if part["snapshot"] == true {
+            columns.clear();
+        }
+        for (index, row) in part["rows"].as_array().into_iter().flatten().enumerate() {
+            let column = |column: usize| &part["columns"][column][index];
+            assert_eq!((&part["keys"][index], column(2)), (column(1), &Value::Null));
+            let key = column(1).as_u64().unwrap();
+            columns.insert(row.as_u64().unwrap(), (key, column(0).as_i64().unwrap()));
+        }
+        assert_eq!(columns.values().map(|(_, balance)| balance).sum::<i64>(), 0);
+        if columns.len() == 12_000 {
+            break;
+        }
+    }
+    let expected = (0..12_000).map(|id| (id, if id < 6_000 { -1 } else { 1 }));
+    assert_eq!(columns.into_values().collect::<BTreeMap<_, _>>(), expected.collect::<BTreeMap<_, _>>());
 }
 
 fn topic_lines(bank: &Bank) -> usize {

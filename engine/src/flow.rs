@@ -422,7 +422,7 @@ impl<'s> Flow<'s> {
     }
 
     /// Keeps a collection in memory to be looked at while the job runs, see [`View`]. The handle that
-    /// every worker of the process gets is of the same view.
+    /// every worker of the process gets is of the same view. [`View::map`] and [`View::chart`] say how it is shown.
     ///
     /// ```
     /// # mod setup { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/setup.rs")); } use setup::*;

@@ -14,6 +14,7 @@ use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use crate::agents::Record;
 use crate::error::{Error, Kind, Result};
 use crate::hash::fixed_hash;
+use crate::look::Look;
 use crate::pace::first;
 use crate::time::Time;
 
@@ -62,6 +63,17 @@ impl<D> fmt::Debug for View<D> {
     }
 }
 
+impl<D> View<D> {
+    pub(crate) fn looking(self, change: impl FnOnce(&mut Look)) -> Self {
+        change(&mut lock(&self.0.look));
+        self
+    }
+
+    pub(crate) fn look(&self) -> Look {
+        lock(&self.0.look).clone()
+    }
+}
+
 /// The contents of a view at one time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Snapshot<D> {
@@ -85,6 +97,8 @@ pub(crate) struct Kept<D> {
     /// Of `contents`, for who does not want to wait for its lock.
     before: AtomicU64,
     pub(crate) size: AtomicUsize,
+    /// How the program wants it shown.
+    look: Mutex<Look>,
 }
 
 pub(crate) struct Contents<D> {
@@ -243,6 +257,7 @@ impl<D: Record> View<D> {
             contents: Mutex::new(contents),
             before: AtomicU64::new(0),
             size: AtomicUsize::new(0),
+            look: Mutex::default(),
         }))
     }
 

@@ -8,6 +8,7 @@ use differential_dataflow::consolidation::consolidate;
 
 use crate::agents::Record;
 use crate::error::{Error, Kind, Result};
+use crate::look::Look;
 use crate::time::Time;
 use crate::view::{Log, View};
 
@@ -46,6 +47,9 @@ pub trait Watched: Send + Sync {
     /// How many different records there are. Waits for nobody.
     fn size(&self) -> usize;
 
+    /// How the program wants it shown.
+    fn look(&self) -> Look;
+
     /// All changes below this time are in it. Waits for who reads.
     fn before(&self) -> Time;
 
@@ -82,6 +86,10 @@ impl<D: Record> Watched for View<D> {
 
     fn size(&self) -> usize {
         self.0.size.load(Ordering::Relaxed)
+    }
+
+    fn look(&self) -> Look {
+        View::look(self)
     }
 
     fn before(&self) -> Time {

@@ -1,5 +1,7 @@
 //! The agents: what is remembered of each carrier, each airport and each plane.
 
+use std::collections::HashMap;
+
 use nekton::prelude::*;
 
 use crate::events::{FlightEvent, What};
@@ -85,6 +87,40 @@ pub struct Leg {
     pub due: u64,
     /// When it was to leave.
     pub scheduled: u64,
+}
+
+/// A flight that has left, as the map shows it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Way {
+    pub flight: String,
+    /// The airline's code.
+    pub carrier: String,
+    pub origin: String,
+    pub dest: String,
+    pub from: Option<Position>,
+    pub to: Option<Position>,
+    /// When it left and when it was to arrive, in milliseconds since 1970.
+    pub departed: u64,
+    pub due: u64,
+    /// Minutes by which it left later than it was to.
+    pub late: i64,
+}
+
+impl Way {
+    pub fn of(leg: Leg, places: &HashMap<String, Position>) -> Self {
+        let place = |code: &String| places.get(code).copied();
+        Way {
+            from: place(&leg.origin),
+            to: place(&leg.dest),
+            carrier: leg.flight.chars().take(2).collect(),
+            late: (leg.departed as i64 - leg.scheduled as i64) / 60_000,
+            flight: leg.flight,
+            origin: leg.origin,
+            dest: leg.dest,
+            departed: leg.departed,
+            due: leg.due,
+        }
+    }
 }
 
 /// A plane, by its tail number.

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::ops::RangeInclusive;
 
+use nekton::operators::Position;
 use nekton::{Error, Kind, Result};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
@@ -84,6 +85,8 @@ pub struct WeatherRow {
 struct AirportRow {
     faa: String,
     name: String,
+    lat: f64,
+    lon: f64,
     tz: f64,
     dst: String,
 }
@@ -107,6 +110,7 @@ pub struct Names {
     /// By airport code.
     zones: HashMap<String, Zone>,
     airports: HashMap<String, String>,
+    places: HashMap<String, Position>,
     carriers: HashMap<String, String>,
     planes: HashMap<String, String>,
 }
@@ -117,6 +121,7 @@ impl Names {
         for row in rows::<AirportRow>(AIRPORTS)? {
             let zone = Zone { standard: row.tz as i64, summer: row.dst == "A" };
             names.zones.insert(row.faa.clone(), zone);
+            names.places.insert(row.faa.clone(), Position::new(row.lat, row.lon)?);
             names.airports.insert(row.faa, row.name);
         }
         for row in rows::<AirlineRow>(AIRLINES)? {
@@ -127,9 +132,13 @@ impl Names {
             names.planes.insert(row.tailnum, format!("{} {}", maker(&row.manufacturer), row.model));
         }
         // The four that are missing in the list, all in Puerto Rico and the Virgin Islands.
-        for (code, name) in
-            [("BQN", "Aguadilla"), ("PSE", "Ponce"), ("SJU", "San Juan"), ("STT", "Charlotte Amalie")]
-        {
+        for (code, name, latitude, longitude) in [
+            ("BQN", "Aguadilla", 18.495, -67.129),
+            ("PSE", "Ponce", 18.008, -66.563),
+            ("SJU", "San Juan", 18.439, -66.002),
+            ("STT", "Charlotte Amalie", 18.337, -64.973),
+        ] {
+            names.places.insert(code.to_owned(), Position::new(latitude, longitude)?);
             names.zones.insert(code.to_owned(), Zone::ATLANTIC);
             names.airports.insert(code.to_owned(), name.to_owned());
         }
@@ -139,6 +148,10 @@ impl Names {
     /// The time zone of an airport.
     pub fn zone(&self, airport: &str) -> Option<Zone> {
         self.zones.get(airport).copied()
+    }
+    /// Where airports are.
+    pub fn places(&self) -> &HashMap<String, Position> {
+        &self.places
     }
     /// The name of an airport, or its code.
     pub fn airport<'a>(&'a self, code: &'a str) -> &'a str {

@@ -1,9 +1,11 @@
 //! The job: from the topic `flights`, through agents, to the topics `carriers`, `airports` and `aloft`.
 
+use std::collections::HashMap;
+
 use nekton::differential_dataflow::VecCollection;
 use nekton::prelude::*;
 
-use crate::agents::{AirportFigures, Figures, Leg, Plane, Tally, TallyView};
+use crate::agents::{AirportFigures, Figures, Leg, Plane, Tally, TallyView, Way};
 use crate::events::{FlightEvent, What};
 
 /// A line of the screen. All are in one view, so that what is shown belongs to one time.
@@ -14,8 +16,8 @@ pub enum Line {
     Aloft(String, Leg),
 }
 
-/// Builds the job; returns what the screen shows. With `replay`, only that replay's events count.
-pub fn build(flow: &mut Flow<'_>, replay: Option<u64>) -> View<Line> {
+/// Builds the job; returns what the screen shows. With `replay`, only that replay's events count. `places` are airports'.
+pub fn build(flow: &mut Flow<'_>, replay: Option<u64>, places: &HashMap<String, Position>) -> View<Line> {
     let events = flow
         .events::<FlightEvent>("flights")
         .filter(move |event| replay.is_none_or(|replay| event.replay == replay));
@@ -37,9 +39,25 @@ pub fn build(flow: &mut Flow<'_>, replay: Option<u64>) -> View<Line> {
     flow.sink("airports", upsert(&airports));
     flow.sink("aloft", changes(&aloft));
 
-    flow.view("airports", &airports);
-    flow.view("carriers", &carriers.map(|(code, tally)| (code, tally.figures)));
-    flow.view("aloft", &aloft);
+    let known = places.clone();
+    let ways = aloft.clone().map(move |(tail, leg)| (tail, Way::of(leg, &known)));
+    flow.view("aloft", &ways)
+        .map(
+            Map::at("from.lat", "from.lon")
+                .to("to.lat", "to.lon")
+                .moving("departed", "due")
+                .colour("carrier")
+                .label("flight"),
+        )
+        .chart(Chart::count().by("origin").titled("Planes aloft, by where they come from"))
+        .chart(Chart::histogram("late").titled("How late they left").unit("min"));
+    flow.view("airports", &airports)
+        .chart(Chart::lines("aloft").titled("Planes aloft"))
+        .chart(Chart::bars("departed").titled("Departed"));
+    flow.view("carriers", &carriers.map(|(code, tally)| (code, tally.figures)))
+        .chart(Chart::bars("departed").titled("Departed"))
+        .chart(Chart::lines("late").titled("Left late"))
+        .chart(Chart::sparks("departed"));
     let lines = airports
         .map(|(code, figures)| Line::Airport(code, figures))
         .concat(carriers.map(|(code, tally)| Line::Carrier(code, tally)))

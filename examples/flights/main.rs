@@ -131,7 +131,8 @@ fn run(options: Options) -> Result<()> {
     let workers = runner.workers();
     let events = published.as_ref().map(|(replay, _)| replay.events());
     let mut screen = Screen::new(&names, shows);
-    let build = move |flow: &mut Flow<'_>| job::build(flow, only);
+    let places = names.places().clone();
+    let build = move |flow: &mut Flow<'_>| job::build(flow, only, &places);
     let seen = |view: &View<Line>| Ok(Shown::of(view)?.events);
     let show = |view: &_, replay: Option<&_>, over: &_| screen.show(view, replay, over);
     let (done, view) = job(runner, "flights", published, build, seen, show);

@@ -5,10 +5,11 @@ use nekton::operators::Aggregate;
 use nekton::operators::learn::Score;
 use nekton::prelude::*;
 
-use crate::events::{LEGS, News, Road, Told, opposite};
+use crate::events::{LEGS, Light, News, Phase, Road, Told, opposite};
 use crate::forecaster::{Coming, Forecaster, Inflow};
-use crate::intersection::{Intersection, Said, Sent};
+use crate::intersection::{Change, Intersection, Said, Sent};
 use crate::models::{What, Who};
+use crate::streets::Streets;
 
 /// How far a run has come.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -39,8 +40,21 @@ pub struct Shown {
 pub struct Extras {
     /// Write each prediction when it is made.
     pub forecasts: bool,
-    /// Show all intersections.
-    pub screens: bool,
+    /// Show all intersections: on these streets.
+    pub screens: Option<Streets>,
+}
+
+/// What the map shows of an intersection.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Crossing {
+    pub column: u32,
+    pub row: i64,
+    pub light: String,
+    /// When it is expected to be another.
+    pub until: Time,
+    pub congested: bool,
+    /// Open roads to congested neighbours, if it is congested itself.
+    pub jammed: Vec<u32>,
 }
 
 type Roads<'s> = VecCollection<'s, Time, ((u32, u32), Road), isize>;
@@ -75,7 +89,8 @@ pub fn build(flow: &mut Flow<'_>, run: u64, extras: Extras) -> Shown {
 
     // Corridors: what hangs together of open roads between congested intersections.
     let congested = signals.filter(|(_, signal)| signal.congested).map(|(intersection, _)| intersection);
-    let corridors = corridors(congested, roads);
+    let jams = jams(congested, roads);
+    let corridors = corridors(jams.clone());
     flow.sink("corridors", changes(&corridors));
 
     // How good were the predictions?
@@ -96,9 +111,20 @@ pub fn build(flow: &mut Flow<'_>, run: u64, extras: Extras) -> Shown {
 
     let progress = told.map(|told| told.at).agents::<Clock>("clock", |_| ());
     flow.sink("progress", upsert(&progress.views()));
-    if extras.screens {
-        flow.view("predictions", &changes_of_light);
-        flow.view("queues", &forecasters);
+    if let Some(streets) = extras.screens {
+        let state = signals.map(|(intersection, signal)| (intersection, (signal.change, signal.congested)));
+        let crossings = crossings(state, jams, streets);
+        flow.view("intersections", &crossings)
+            .map(Map::plane("column", "row").colour("light").links("jammed"))
+            .chart(Chart::count().by("light").titled("Lights"))
+            .chart(Chart::count().by("congested").titled("Intersections that are congested"));
+        flow.view("queues", &forecasters)
+            .chart(
+                Chart::against("expected.0", "waiting.0")
+                    .titled("From the north: expected, and waiting")
+                    .unit("cars"),
+            )
+            .chart(Chart::histogram("waiting.0").titled("Waiting from the north").unit("cars"));
     }
     Shown {
         progress: flow.view("progress", &progress),
@@ -154,16 +180,43 @@ impl Aggregate<(usize, Inflow)> for ByLeg {
     }
 }
 
-/// What hangs together of the open roads both ends of which are congested.
-fn corridors<'s>(
-    congested: VecCollection<'s, Time, u32, isize>,
-    roads: Roads<'s>,
-) -> VecCollection<'s, Time, (u32, Corridor), isize> {
+/// Open roads both ends of which are congested: from, to and how long.
+type Jams<'s> = VecCollection<'s, Time, (u32, (u32, u32)), isize>;
+
+fn jams<'s>(congested: VecCollection<'s, Time, u32, isize>, roads: Roads<'s>) -> Jams<'s> {
     let open = roads.filter(|(_, road)| road.open).map(|((one, other), road)| (one, (other, road.metres)));
-    let links = open
-        .semijoin(congested.clone())
-        .map(|(one, (other, metres))| (other, (one, metres)))
-        .semijoin(congested);
+    open.semijoin(congested.clone()).map(|(one, (other, metres))| (other, (one, metres))).semijoin(congested)
+}
+
+/// What is on the map: each intersection at its place, with its light and the jams that begin there.
+fn crossings<'s>(
+    state: VecCollection<'s, Time, (u32, (Change, bool)), isize>,
+    jams: Jams<'s>,
+    streets: Streets,
+) -> VecCollection<'s, Time, (u32, Crossing), isize> {
+    let none = state.clone().map(|(intersection, _)| (intersection, None));
+    let others = jams.map(|(one, (other, _))| (one, Some(other)));
+    let jammed = none.concat(others).reduce(|_, others, whole| {
+        whole.push((others.iter().filter_map(|(other, _)| **other).collect::<Vec<_>>(), 1));
+    });
+    state.join(jammed).map(move |(intersection, ((change, congested), jammed))| {
+        let (column, row) = streets.place(intersection);
+        let light = match change.light {
+            Light::Green(Phase::Ns) => "north and south",
+            Light::Green(Phase::Ew) => "east and west",
+            Light::Yellow(_) => "yellow",
+        };
+        // Row 0 is in the north.
+        let row = -i64::from(row);
+        (
+            intersection,
+            Crossing { column, row, light: light.to_owned(), until: change.until, congested, jammed },
+        )
+    })
+}
+
+/// What hangs together of the jams.
+fn corridors<'s>(links: Jams<'s>) -> VecCollection<'s, Time, (u32, Corridor), isize> {
     let names = links.clone().map(|(other, (one, _))| (one, other)).components();
     let intersections = names.clone().map(|(intersection, name)| (name, intersection)).aggregate(Count);
     let metres = links.map(|(other, (_, metres))| (other, i64::from(metres))).join(names);

@@ -33,6 +33,7 @@ use crate::beside::{run_beside, run_number};
 use crate::events::{BEGIN, Told};
 use crate::generator::City;
 use crate::job::{Extras, Shown};
+use crate::streets::Streets;
 
 /// All that is told is in one partition: its order is that of the city's clock.
 const PARTITIONS: u32 = 1;
@@ -112,7 +113,8 @@ fn run(options: Options) -> Result<()> {
 
     let (topics, workers) = (runner.topics_url().to_owned(), runner.workers());
     let shown: Arc<OnceLock<Shown>> = Arc::default();
-    let extras = Extras { forecasts, screens: intersections <= SCREENS };
+    let extras =
+        Extras { forecasts, screens: (intersections <= SCREENS).then(|| Streets::new(intersections, seed)) };
     let publish = |over: &AtomicBool| publish(city, minutes, speed, publisher, Some(&shown), over);
     let built = shown.clone();
     run_beside(runner, "traffic", publish, move |flow| {

@@ -25,6 +25,11 @@ impl Streets {
         Streets { count, width, seed }
     }
 
+    /// Where an intersection is: column from the west, row from the north.
+    pub fn place(&self, intersection: u32) -> (u32, u32) {
+        (intersection % self.width, intersection / self.width)
+    }
+
     /// What a leg leads to; nothing at the border.
     pub fn neighbour(&self, intersection: u32, leg: usize) -> Option<u32> {
         let column = intersection % self.width;

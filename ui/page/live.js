@@ -1,5 +1,7 @@
 // The connection: says what is watched, takes frames, and comes back by itself.
 
+import { Columns } from './columns.js';
+
 /** The rows of one part, as they are at the time of the last frame. */
 class Rows {
   constructor() {
@@ -87,11 +89,18 @@ export class Live {
     };
   }
 
-  /** Watches these views from now on: [{view, filter, key, limit}]; gives their rows, in the same order. */
-  watch(wanted) {
+  /**
+   * Watches these views from now on: [{view, filter, key, limit, fields}]; gives their rows, or columns, in the same order.
+   * What was watched already keeps its rows until there are new ones, unless all is to be `anew`.
+   */
+  watch(wanted, { anew = true } = {}) {
+    const [was, parts] = [this.wanted.map((part) => JSON.stringify(part)), this.parts];
     this.wanted = wanted;
     this.number += 1;
-    this.parts = wanted.map(() => new Rows());
+    this.parts = wanted.map((part) => {
+      const at = anew ? -1 : was.indexOf(JSON.stringify(part));
+      return at >= 0 ? parts[at] : part.fields ? new Columns(part.fields) : new Rows();
+    });
     this.say();
     return this.parts;
   }

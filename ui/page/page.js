@@ -6,7 +6,7 @@ import { AgentScreen, Overview, ViewScreen, address } from './screens.js';
 
 const at = (id) => document.getElementById(id);
 const state = {
-  about: null, views: [], screen: null, sizes: {}, figures: null, rates: {}, behind: [], worst: [],
+  about: null, views: [], looks: new Map(), screen: null, sizes: {}, figures: null, rates: {}, behind: [], worst: [],
   frame: null, trouble: 'connecting', held: false,
 };
 
@@ -17,17 +17,17 @@ function show() {
   const [view, key] = path.split('/').slice(1).map((part) => decodeURIComponent(part));
   let screen;
   if (!view) {
-    screen = new Overview(live, state.views);
+    screen = new Overview(live, state.views, state.looks);
   } else if (key === undefined) {
     const remember = (filter) => {
       const search = filter ? `?${new URLSearchParams({ filter })}` : '';
       history.replaceState(null, '', `${address(view)}${search}`);
     };
-    screen = new ViewScreen(live, view, new URLSearchParams(query).get('filter') ?? '', remember);
+    screen = new ViewScreen(live, view, new URLSearchParams(query).get('filter') ?? '', remember, state.looks);
   } else {
     let parsed = key;
     try { parsed = JSON.parse(key); } catch { /* a key that somebody has typed */ }
-    screen = new AgentScreen(live, view, parsed, state.views);
+    screen = new AgentScreen(live, view, parsed, state.views, state.looks);
   }
   state.screen = screen;
   at('main').replaceChildren(screen.element);
@@ -48,12 +48,18 @@ function names(views) {
 
 async function about() {
   try {
-    const answer = await fetch('/api/job');
-    if (!answer.ok) throw new Error((await answer.json()).error);
-    const { about: of, views } = await answer.json();
+    const ask = async (path) => {
+      const answer = await fetch(path);
+      const said = await answer.json();
+      if (!answer.ok) throw new Error(said.error);
+      return said;
+    };
+    const [{ about: of }, shown] = await Promise.all([ask('/api/job'), ask('/api/views')]);
+    const views = shown.map(({ view }) => view);
     // Another job, or another run of it, may be there now.
     const other = state.about?.started !== of.started || views.join() !== state.views.join();
     state.about = of;
+    state.looks = new Map(shown.map(({ view, map, charts }) => [view, { map, charts, described: Boolean(map || charts.length) }]));
     at('job').textContent = of.job;
     if (other) {
       names(views);
@@ -153,6 +159,9 @@ function headline() {
   }
   document.documentElement.dataset.state = kind;
 }
+
+/** For tests, and for who looks in the console. */
+globalThis.nekton = state;
 
 const live = new Live((frame, deltas) => {
   state.trouble = '';

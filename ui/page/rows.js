@@ -1,6 +1,6 @@
 // A table of rows that move: columns from what is in the values, changes that glow, an order that follows.
 
-import { clock, date, isTime, number } from './charts.js';
+import { clock, date, isTime, number, spark } from './charts.js';
 
 const MOST_COLUMNS = 14;
 const still = matchMedia('(prefers-reduced-motion: reduce)');
@@ -20,6 +20,9 @@ export function fields(value) {
   walk('', value, 0);
   return found;
 }
+
+/** A field of a record, however deep: as filters and descriptions name it. */
+export const at = (value, path) => path.split('.').reduce((of, name) => of?.[name], value);
 
 /** A value in few letters. */
 export function shown(value) {
@@ -80,11 +83,13 @@ const watcher = new IntersectionObserver((entries) => {
 
 export class Table {
   /** `rows` are those of the connection; `open(row)` is called for one that is chosen. */
-  constructor(rows, { open, most = Infinity, compact = false, sort = null }) {
+  constructor(rows, { open, most = Infinity, compact = false, sort = null, sparks = [] }) {
     this.rows = rows;
     this.open = open;
     this.most = most;
     this.compact = compact;
+    this.sparks = sparks; // fields with a small line in each row
+    this.pasts = new Map(); // row's number and field -> values
     this.sort = sort ?? { path: null, down: false };
     this.columns = [];
     this.lines = new Map(); // row's number -> {line, cells, values}
@@ -110,6 +115,7 @@ export class Table {
   update(delta) {
     if (delta.snapshot || delta.gone.length) this.stale = true;
     const seen = [];
+    if (this.sparks.length) this.remember(delta);
     for (const { row, before } of delta.changed) {
       const known = this.lines.get(row.row);
       if (!known || delta.snapshot) {
@@ -124,6 +130,23 @@ export class Table {
     const now = performance.now();
     if (delta.snapshot || (this.stale && now - (this.drawn ?? 0) > 500)) this.draw(seen);
     else if (seen.length) (this.fresh ??= []).push(...seen);
+  }
+
+  /** What the fields with lines were. */
+  remember(delta) {
+    const rows = delta.snapshot ? this.rows.rows.values() : delta.changed.map(({ row }) => row);
+    if (delta.snapshot) this.pasts.clear();
+    for (const row of delta.gone) this.pasts.delete(row.row);
+    for (const row of rows) {
+      const past = this.pasts.get(row.row) ?? this.sparks.map(() => []);
+      this.pasts.set(row.row, past);
+      this.sparks.forEach((name, index) => {
+        const value = this.value(row, name);
+        if (typeof value === 'number') past[index].push(value);
+        if (past[index].length > 60) past[index].shift();
+      });
+    }
+    this.stale = true;
   }
 
   /** Puts columns and lines in their order. */
@@ -158,6 +181,9 @@ export class Table {
     for (const { row, before } of fresh.slice(0, 300)) {
       const known = this.lines.get(row.row);
       if (known && known.line.seen !== false) glow(known.line, before ? 'same' : 'new');
+    }
+    for (const [number, { line, lines }] of this.lines) {
+      if (line.seen !== false) lines?.forEach((canvas, index) => spark(canvas, this.pasts.get(number)?.[index] ?? []));
     }
     const { error, more, ready } = this.rows;
     const hidden = rows.length - wanted.length;
@@ -213,13 +239,20 @@ export class Table {
     };
     if (this.pairs) heading('key', null, false);
     for (const { name, numeric } of this.columns) heading(name, name, numeric);
+    for (const name of this.sparks) {
+      const cell = document.createElement('th');
+      cell.className = 'line';
+      cell.textContent = name.replaceAll('_', ' ');
+      cell.title = `${name}, since this page was opened`;
+      this.head.append(cell);
+    }
   }
 
   value(row, path) {
     if (path === 'count') return row.count;
     const of = content(row);
     if (of === null || typeof of !== 'object') return of;
-    return path.split('.').reduce((value, name) => value?.[name], of);
+    return at(of, path);
   }
 
   add(row) {
@@ -237,6 +270,14 @@ export class Table {
       if (numeric) cell.className = 'number';
       known.cells.push(cell);
     }
+    known.lines = this.sparks.map(() => {
+      const cell = line.insertCell();
+      cell.className = 'line';
+      const canvas = document.createElement('canvas');
+      canvas.className = 'spark';
+      cell.append(canvas);
+      return canvas;
+    });
     watcher.observe(line);
     this.lines.set(row.row, known);
     this.fill(known, row, false);

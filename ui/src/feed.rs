@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
-use crate::filter::Filter;
+use crate::filter::{self, Filter};
 use crate::record::Record;
 
 /// The most rows of a feed, and as many as it has where nobody says.
@@ -14,6 +14,12 @@ pub(crate) const MOST_ROWS: usize = 10_000;
 const ROWS: usize = 1_000;
 /// The most bytes of a feed's records, about.
 const MOST_BYTES: usize = 8 << 20;
+/// The same of a feed of some fields only, for maps and charts.
+const MOST_POINTS: usize = 200_000;
+const MOST_POINT_BYTES: usize = 64 << 20;
+/// The most fields of such a feed, and bytes of a field's name.
+const MOST_FIELDS: usize = 24;
+const LONGEST_FIELD: usize = 200;
 
 /// What a client asks for, as it says it.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -25,6 +31,9 @@ pub(crate) struct Asked {
     /// The key of the only rows that are wanted, as JSON or text.
     pub(crate) key: Option<String>,
     pub(crate) limit: Option<usize>,
+    /// The only fields that are wanted, as filters name them: rows come as columns.
+    #[serde(default)]
+    pub(crate) fields: Vec<String>,
 }
 
 /// The same, understood: what feeds are told apart by.
@@ -34,17 +43,36 @@ pub(crate) struct Wanted {
     pub(crate) filter: Filter,
     pub(crate) key: Option<String>,
     pub(crate) limit: usize,
+    /// Paths of fields; whole values if there are none.
+    pub(crate) fields: Vec<Vec<String>>,
 }
 
 impl Asked {
     pub(crate) fn understood(self) -> Result<Wanted, String> {
         let filter = Filter::parse(&self.filter)?;
-        let limit = self.limit.unwrap_or(ROWS).clamp(1, MOST_ROWS);
-        Ok(Wanted { view: self.view, filter, key: self.key, limit })
+        if self.fields.len() > MOST_FIELDS || self.fields.iter().any(|field| field.len() > LONGEST_FIELD) {
+            return Err(format!(
+                "at most {MOST_FIELDS} fields with names of {LONGEST_FIELD} bytes can be asked for"
+            ));
+        }
+        let path = |field: &String| field.split('.').map(str::to_owned).collect();
+        let fields: Vec<_> = self.fields.iter().map(path).collect();
+        let most = if fields.is_empty() { MOST_ROWS } else { MOST_POINTS };
+        let limit = self.limit.unwrap_or(ROWS).clamp(1, most);
+        Ok(Wanted { view: self.view, filter, key: self.key, limit, fields })
     }
 }
 
 impl Wanted {
+    /// Whether it may have more rows than others: there are only a few of these.
+    pub(crate) fn is_large(&self) -> bool {
+        self.limit > MOST_ROWS
+    }
+
+    fn most_bytes(&self) -> usize {
+        if self.is_large() { MOST_POINT_BYTES } else { MOST_BYTES }
+    }
+
     pub(crate) fn has(&self, record: &Record) -> bool {
         self.key.as_ref().is_none_or(|key| record.is(key)) && self.filter.passes(record)
     }
@@ -90,11 +118,11 @@ impl Feed {
 
     /// Whether rows are missing for which there is room now.
     pub(crate) fn thin(&self) -> bool {
-        self.more && self.rows.len() < self.wanted.limit && self.bytes < MOST_BYTES / 2
+        self.more && self.rows.len() < self.wanted.limit && self.bytes < self.wanted.most_bytes() / 2
     }
 
     fn room(&self) -> bool {
-        self.rows.len() < self.wanted.limit && self.bytes < MOST_BYTES
+        self.rows.len() < self.wanted.limit && self.bytes < self.wanted.most_bytes()
     }
 
     fn add(&mut self, number: Option<u64>, record: Record) -> u64 {
@@ -143,8 +171,7 @@ impl Feed {
             return None;
         }
         let mut part = self.opened(false);
-        let rows = changed.iter().filter_map(|number| Some((number, self.rows.get(number)?)));
-        write_rows(&mut part, rows);
+        self.write(&mut part, changed.iter().filter_map(|number| Some((number, self.rows.get(number)?))));
         if !gone.is_empty() {
             let gone: Vec<_> = gone.iter().map(u64::to_string).collect();
             let _ = write!(part, ",\"gone\":[{}]", gone.join(","));
@@ -156,7 +183,7 @@ impl Feed {
     /// All rows, as JSON.
     pub(crate) fn snapshot(&self) -> String {
         let mut part = self.opened(true);
-        write_rows(&mut part, self.rows.iter());
+        self.write(&mut part, self.rows.iter());
         part.push('}');
         part
     }
@@ -167,6 +194,13 @@ impl Feed {
         let mut part = String::with_capacity(capacity + 100);
         let _ = write!(part, "{{\"view\":{view},\"snapshot\":{snapshot},\"more\":{},\"rows\":", self.more);
         part
+    }
+
+    fn write<'r>(&self, part: &mut String, rows: impl Iterator<Item = (&'r u64, &'r Record)>) {
+        match &self.wanted.fields[..] {
+            [] => write_rows(part, rows),
+            fields => write_columns(part, rows, fields),
+        }
     }
 }
 
@@ -184,12 +218,50 @@ fn write_rows<'r>(into: &mut String, rows: impl Iterator<Item = (&'r u64, &'r Re
     into.push(']');
 }
 
+/// Numbers, keys, and each field as an array: what a browser puts into arrays of numbers without making objects of it.
+fn write_columns<'r>(
+    into: &mut String,
+    rows: impl Iterator<Item = (&'r u64, &'r Record)>,
+    fields: &[Vec<String>],
+) {
+    let (mut keys, mut counts, mut several) = (String::new(), String::new(), false);
+    let mut columns = vec![String::new(); fields.len()];
+    into.push('[');
+    for (index, (number, record)) in rows.enumerate() {
+        let comma = if index > 0 { "," } else { "" };
+        let _ = write!(into, "{comma}{number}");
+        let _ = write!(keys, "{comma}{}", record.key());
+        let _ = write!(counts, "{comma}{}", record.count);
+        several |= record.count != 1;
+        let mut column = columns.iter_mut();
+        filter::fields(record, fields, |value| {
+            let Some(column) = column.next() else { return };
+            column.push_str(comma);
+            let _ = match value {
+                Some(value) => write!(column, "{value}"),
+                None => write!(column, "null"),
+            };
+        });
+    }
+    let _ = write!(into, "],\"keys\":[{keys}]");
+    if several {
+        let _ = write!(into, ",\"counts\":[{counts}]");
+    }
+    into.push_str(",\"columns\":[");
+    for (index, column) in columns.iter().enumerate() {
+        let comma = if index > 0 { "," } else { "" };
+        let _ = write!(into, "{comma}[{column}]");
+    }
+    into.push(']');
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn feed(filter: &str, limit: usize) -> Feed {
-        let asked = Asked { view: "v".into(), filter: filter.into(), key: None, limit: Some(limit) };
+        let asked =
+            Asked { view: "v".into(), filter: filter.into(), key: None, limit: Some(limit), fields: vec![] };
         Feed::new(asked.understood().unwrap())
     }
 
@@ -253,6 +325,28 @@ mod tests {
         let part = feed.apply(&changes).unwrap();
         assert_eq!(part, r#"{"view":"v","snapshot":false,"more":true,"rows":[[1,1,9]],"gone":[2]}"#);
         assert!(feed.thin());
+    }
+
+    #[test]
+    fn a_feed_of_fields_has_columns() {
+        let fields = ["at.lat", "name", "key", "0"].map(str::to_owned).to_vec();
+        let asked = Asked { view: "v".into(), limit: Some(1_000_000), fields, ..Asked::default() };
+        let mut feed = Feed::new(asked.understood().unwrap());
+        assert!(feed.wanted().is_large() && feed.wanted().limit == MOST_POINTS);
+        feed.load(&Record::new(br#"["a",{"at":{"lat":1.5},"name":"A \"a\""}]"#, 1));
+        feed.load(&Record::new(br#"["b",[7]]"#, 2));
+        assert!(feed.snapshot().ends_with(concat!(
+            r#""more":false,"rows":[1,2],"keys":["a","b"],"counts":[1,2],"#,
+            r#""columns":[[1.5,null],["A \"a\"",null],["a","b"],[null,7]]}"#
+        )));
+        let changes = records(&[(r#"["b",[7]]"#, -2), (r#"["b",[8]]"#, 1)]);
+        assert!(
+            feed.apply(&changes)
+                .unwrap()
+                .ends_with(r#""rows":[2],"keys":["b"],"columns":[[null],[null],["b"],[8]]}"#)
+        );
+        let many = Asked { fields: vec![String::new(); MOST_FIELDS + 1], ..Asked::default() };
+        assert!(many.understood().is_err());
     }
 
     #[test]

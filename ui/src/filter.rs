@@ -74,12 +74,7 @@ impl Filter {
                 let value = parsed.get_or_insert_with(|| {
                     serde_json::from_str(record.value().unwrap_or(record.key())).unwrap_or(Value::Null)
                 });
-                // A field may be called value.
-                let path = match &path[..] {
-                    [first, rest @ ..] if first == "value" && value.get("value").is_none() => rest,
-                    path => path,
-                };
-                holds(field(value, path), *is, than)
+                holds(within(value, path), *is, than)
             }
         })
     }
@@ -132,6 +127,29 @@ fn contains(text: &str, small: &str) -> bool {
         return text.windows(small.len()).any(|window| window.eq_ignore_ascii_case(small));
     }
     text.to_lowercase().contains(small)
+}
+
+/// A field of a record's value, which `value` is itself; but a field may be called that.
+fn within<'v>(value: &'v Value, path: &[String]) -> Option<&'v Value> {
+    match path {
+        [first, rest @ ..] if first == "value" && value.get("value").is_none() => field(value, rest),
+        path => field(value, path),
+    }
+}
+
+/// Calls `each` with every one of these fields of a record, as filters name them, in their order.
+pub(crate) fn fields(record: &Record, paths: &[Vec<String>], mut each: impl FnMut(Option<&Value>)) {
+    let parse = |text| serde_json::from_str::<Value>(text).unwrap_or(Value::Null);
+    let value = parse(record.value().unwrap_or(record.key()));
+    let mut key = None;
+    for path in paths {
+        match &path[..] {
+            [first, rest @ ..] if first == "key" && value.get("key").is_none() => {
+                each(field(key.get_or_insert_with(|| parse(record.key())), rest));
+            }
+            path => each(within(&value, path)),
+        }
+    }
 }
 
 fn field<'v>(value: &'v Value, path: &[String]) -> Option<&'v Value> {

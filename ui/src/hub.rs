@@ -27,7 +27,9 @@ const FIGURES: Duration = Duration::from_millis(450);
 const QUEUE: usize = 2;
 /// The most different feeds of all clients together, and of one client.
 const MOST_FEEDS: usize = 256;
-pub(crate) const MOST_PARTS: usize = 16;
+pub(crate) const MOST_PARTS: usize = 32;
+/// The most feeds among them with more rows than a table has.
+const MOST_LARGE: usize = 8;
 /// How long a feed with room is not filled up again, at least.
 const REFILL: Duration = Duration::from_secs(1);
 
@@ -241,6 +243,12 @@ impl Room {
         if self.feeds.len() >= MOST_FEEDS {
             return Part::Refused(
                 "too many different views and filters are watched: try again later".to_owned(),
+            );
+        }
+        let large = || self.feeds.values().filter(|showing| showing.feed.wanted().is_large()).count();
+        if wanted.is_large() && large() >= MOST_LARGE {
+            return Part::Refused(
+                "too many maps of whole views are watched: zoom in, or try again later".to_owned(),
             );
         }
         if !self.views.contains_key(&wanted.view) {

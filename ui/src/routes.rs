@@ -8,7 +8,7 @@ use http_body_util::{Either, Full};
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
-use nekton_engine::{Kind, Live, Time, Watched};
+use nekton_engine::{Kind, Live, Look, Time, Watched};
 use percent_encoding::percent_decode_str;
 use serde_json::{Value, json};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -134,6 +134,14 @@ async fn respond(
                 json!({ "about": routes.about, "version": version, "views": views, "figures": figures });
             Ok(text(StatusCode::OK, "application/json", about.to_string()))
         }
+        ["api", "views", "", ..] => {
+            let view = |view: &Arc<dyn Watched>| {
+                let Look { map, charts } = view.look();
+                json!({ "view": view.name(), "size": view.size(), "map": map, "charts": charts })
+            };
+            let views: Vec<_> = routes.live.views().iter().map(view).collect();
+            Ok(text(StatusCode::OK, "application/json", Value::from(views).to_string()))
+        }
         ["api", "live", "", ..] => {
             let accepted = socket::accept(request.headers()).map_err(|why| bad(why.to_owned()))?;
             let upgrade = hyper::upgrade::on(request);
@@ -151,7 +159,7 @@ async fn respond(
             page(routes, view, Some(key), &query).await
         }
         ["api", "views", view, "changes", ""] => {
-            query.only(&["filter", "key", "limit"]).map_err(bad)?;
+            query.only(&["filter", "key", "limit", "fields"]).map_err(bad)?;
             routes.view(view)?;
             let wanted = wanted(view, query.get("key"), &query)?;
             let watching = routes.hub.join((1, vec![Ok(wanted)]));
@@ -219,11 +227,13 @@ fn text(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> Answe
 }
 
 fn wanted(view: &str, key: Option<&str>, query: &Query) -> Result<Wanted, Trouble> {
+    let fields = query.get("fields").unwrap_or_default();
     let asked = Asked {
         view: view.to_owned(),
         filter: query.get("filter").unwrap_or_default().to_owned(),
         key: key.map(str::to_owned),
         limit: query.number("limit").map_err(bad)?,
+        fields: fields.split(',').filter(|field| !field.is_empty()).map(str::to_owned).collect(),
     };
     asked.understood().map_err(bad)
 }
