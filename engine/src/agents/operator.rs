@@ -149,6 +149,7 @@ impl<A: Agent, R: Hears<A>> Root<A, R> {
             let linked = self.collected.of(&event.0);
             let (timers, effects) = (&self.timers, &mut self.effects);
             if linked.1 != 0
+                && agency.is_news(&event.0, true, linked.1)
                 && let Some(change) = agency.on_linked::<R>(time, (&event.0, true), linked, timers, effects)
             {
                 self.timers.change(segment as u16, &event.0, change);
