@@ -459,7 +459,7 @@ fn hostile_clients_are_turned_away_and_others_are_served() {
     };
     ended(&masked(0x81, &"[".repeat(60_000)));
     ended(&masked(0x82, &" ".repeat(200)));
-    let many = vec![r#"{"view":"accounts"}"#; 17].join(",");
+    let many = vec![r#"{"view":"accounts"}"#; 33].join(",");
     ended(&masked(0x81, &format!(r#"{{"watch":1,"views":[{many}]}}"#)));
     // Clients that vanish in the middle of a frame.
     for _ in 0..50 {

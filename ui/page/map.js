@@ -11,6 +11,8 @@ import { said, shown } from './rows.js';
 const still = matchMedia('(prefers-reduced-motion: reduce)');
 /** A point that has moved goes to its new place in so many seconds at most. */
 const SLOWEST = 1.2;
+/** A picture that takes so long is one of a machine that is slow at it. */
+const SLOW = 0.045;
 /** The most records that have lines to where they go, and the most lines of links. */
 const MOST_LINES = 5000;
 const MOST_LINKS = 60000;
@@ -37,6 +39,7 @@ export class MapPanel {
     this.newest = 0;
     this.glowing = 0; // until when something moves or glows
     this.frames = 0;
+    this.takes = 0; // seconds, a picture
     this.ground = null;
     this.build();
   }
@@ -320,14 +323,20 @@ export class MapPanel {
     this.moved(this);
   }
 
+  /** Draws when there is time for it. Where pictures take long, as without a graphics processor, the page has half of the time. */
   wake() {
-    if (!this.waiting) this.waiting = requestAnimationFrame(() => this.picture());
+    if (this.waiting) return;
+    const draw = () => { this.waiting = requestAnimationFrame(() => this.picture()); };
+    if (this.takes < SLOW) draw();
+    else this.waiting = setTimeout(draw, Math.min(this.takes, 0.5) * 1000);
   }
 
   picture() {
     this.waiting = null;
     if (!this.element.isConnected || !this.points) return;
     const now = seconds();
+    // Pictures that follow one another at once are as far apart as they take.
+    if (this.again) this.takes += (Math.min(now - this.asked, 1) - this.takes) * 0.2;
     const theme = ofPage('--land');
     if (this.elsewhere || theme !== this.theme) {
       [this.elsewhere, this.theme] = [false, theme];
@@ -353,7 +362,9 @@ export class MapPanel {
       round: Boolean(this.map.to && this.map.earth), bright: channels(this.dark() ? '#ffffff' : '#fff3b0').map((part) => part / 255),
     });
     this.frames += 1;
-    if (now < this.glowing || (moves && Math.abs(this.clock - this.newest) > 100) || this.wide) this.wake();
+    this.again = now < this.glowing || (moves && Math.abs(this.clock - this.newest) > 100) || this.wide;
+    this.asked = now + (this.takes < SLOW ? 0 : Math.min(this.takes, 0.5));
+    if (this.again) this.wake();
   }
 
   dark() { return getComputedStyle(document.documentElement).colorScheme.includes('dark'); }
