@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
+use crate::changes;
 use crate::filter::Filter;
 use crate::record::Record;
 
@@ -25,6 +26,8 @@ pub(crate) struct Asked {
     /// The key of the only rows that are wanted, as JSON or text.
     pub(crate) key: Option<String>,
     pub(crate) limit: Option<usize>,
+    /// `changes`: not the rows, but all that changes, however many rows there are.
+    pub(crate) only: Option<String>,
 }
 
 /// The same, understood: what feeds are told apart by.
@@ -34,13 +37,19 @@ pub(crate) struct Wanted {
     pub(crate) filter: Filter,
     pub(crate) key: Option<String>,
     pub(crate) limit: usize,
+    pub(crate) only_changes: bool,
 }
 
 impl Asked {
     pub(crate) fn understood(self) -> Result<Wanted, String> {
         let filter = Filter::parse(&self.filter)?;
         let limit = self.limit.unwrap_or(ROWS).clamp(1, MOST_ROWS);
-        Ok(Wanted { view: self.view, filter, key: self.key, limit })
+        let only_changes = match self.only.as_deref() {
+            None => false,
+            Some("changes") => true,
+            Some(other) => return Err(format!("only={other}: there is only=changes")),
+        };
+        Ok(Wanted { view: self.view, filter, key: self.key, limit, only_changes })
     }
 }
 
@@ -78,6 +87,9 @@ impl Feed {
 
     /// Adds a record that is not there yet; whether there is room for more.
     pub(crate) fn load(&mut self, record: &Record) -> bool {
+        if self.wanted.only_changes {
+            return false;
+        }
         if self.wanted.has(record) {
             if !self.room() {
                 self.more = true;
@@ -110,6 +122,10 @@ impl Feed {
 
     /// Takes the changes of a time; gives what changed in the rows, as JSON, if something did.
     pub(crate) fn apply(&mut self, changes: &[Record]) -> Option<String> {
+        if self.wanted.only_changes {
+            let told = changes::told(&self.wanted, changes)?;
+            return Some(format!("{}[],{told}}}", self.opened(false)));
+        }
         let mut freed: HashMap<&str, Vec<u64>> = HashMap::new();
         let mut changed = Vec::new();
         for change in changes {
@@ -189,7 +205,7 @@ mod tests {
     use super::*;
 
     fn feed(filter: &str, limit: usize) -> Feed {
-        let asked = Asked { view: "v".into(), filter: filter.into(), key: None, limit: Some(limit) };
+        let asked = Asked { view: "v".into(), filter: filter.into(), limit: Some(limit), ..Asked::default() };
         Feed::new(asked.understood().unwrap())
     }
 

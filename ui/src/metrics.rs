@@ -10,10 +10,13 @@ use crate::hub::{Counts, now};
 
 /// The figures of a frame.
 pub(crate) fn json(live: &Live, counts: &Counts) -> Value {
-    let figures = live.figures();
+    let (figures, now) = (live.figures(), now());
     let sizes: serde_json::Map<_, _> =
         live.views().iter().map(|view| (view.name().to_owned(), view.size().into())).collect();
     json!({
+        "now": now,
+        "before": figures.before,
+        "behind": figures.oldest.map_or(0, |oldest| now.saturating_sub(oldest)),
         "events": figures.events,
         "messages": figures.messages,
         "dead_letters": figures.dead_letters,
