@@ -1,10 +1,12 @@
-//! What a terminal shows of jobs that run: `nekton tap`, `inspect`, `top`.
+//! What is shown of jobs that run, beside the page: `nekton tap`, `inspect`, `top` and `explain` in a terminal, metrics, and
+//! a view to a thousand clients.
 
 mod common;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::OpenOptions;
 use std::io::{BufRead, BufReader, Write};
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 
@@ -322,4 +324,188 @@ fn who_cannot_look_is_told_what_to_do() {
     assert!(ran(&with).contains("fleet"));
     let known = nekton(&["top", &fleet.url, "--json"]).env("NEKTON_LISTEN_TOKEN", token).output().unwrap();
     assert!(prints(&known).contains("\"job\":\"fleet\""));
+}
+
+#[test]
+fn the_dataflow_is_explained_from_its_sources_to_its_views() {
+    let fleet = Fleet::start(None);
+    fleet.shows("V1", 7, 90);
+    let graph: Value = serde_json::from_str(&ran(&["explain", &fleet.url, "--json"])).unwrap();
+    let nodes = graph["nodes"].as_array().unwrap();
+    let id = |kind: &str, name: &str| {
+        let node = nodes.iter().find(|node| node["kind"] == kind && node["name"] == name);
+        node.unwrap_or_else(|| panic!("{kind} {name} in {graph}"))["id"].clone()
+    };
+    let edges = graph["edges"].as_array().unwrap();
+    let leads =
+        |from: &Value, to: &Value| edges.iter().any(|edge| edge["from"] == *from && edge["to"] == *to);
+    let root = id("root", "vehicles");
+    assert!(leads(&root, &id("view", "vehicles")), "{graph}");
+    // What lies between the agents and both of the others is derived from them, and holds what it needs.
+    let hottest = nodes.iter().find(|node| leads(&node["id"], &id("view", "hottest"))).unwrap();
+    assert_eq!(hottest["kind"], "derived");
+    assert!(leads(&root, &hottest["id"]) && leads(&hottest["id"], &id("sink", "hottest")), "{graph}");
+    assert!(hottest["arranged"].as_u64().unwrap() > 0, "{hottest}");
+    assert!(!nodes.iter().any(|node| node["name"] == "Pace"), "nekton's own operators are not told");
+    // While it works, it is seen at work.
+    let at_work = |graph: &Value| {
+        let busy: f64 =
+            graph["nodes"].as_array().unwrap().iter().filter_map(|node| node["busy"].as_f64()).sum();
+        let into = graph["edges"].as_array().unwrap().iter().find(|edge| edge["from"] == root).unwrap();
+        busy > 0. && into["per_second"].as_f64().unwrap() > 0.
+    };
+    let mut temp = 0;
+    eventually("work that is seen", || {
+        let events: Vec<_> = (0..200).map(|vehicle| format!("W{vehicle}")).collect();
+        temp += 1;
+        fleet.publish(&events.iter().map(|vehicle| (&vehicle[..], 3, temp)).collect::<Vec<_>>());
+        at_work(&serde_json::from_str(&ran(&["explain", &fleet.url, "--json"])).unwrap())
+    });
+    let tree = ran(&["explain", &fleet.url]);
+    assert!(tree.starts_with("2 workers, over ") && tree.contains("\nsource telemetry  ["), "{tree}");
+    let drawing = fleet.folder.path().join("fleet.svg");
+    assert_eq!(ran(&["explain", &fleet.url, "--svg", drawing.to_str().unwrap()]), "");
+    let drawing = std::fs::read_to_string(drawing).unwrap();
+    assert!(drawing.starts_with("<svg ") && drawing.ends_with("</svg>\n"), "{drawing}");
+    assert_eq!(drawing.matches("<rect").count(), nodes.len());
+}
+
+/// The names of metrics in a text.
+fn metrics(text: &str) -> BTreeSet<String> {
+    let named = text.match_indices("nekton_").map(|(at, _)| &text[at..]);
+    let name = |text: &str| {
+        text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).next().unwrap().to_owned()
+    };
+    named.map(name).collect()
+}
+
+#[test]
+fn the_dashboard_and_the_documentation_name_the_metrics_that_a_job_serves() {
+    let fleet = Fleet::start(None);
+    fleet.shows("V1", 7, 90);
+    fleet.shows("V2", 7, 95);
+    let address = fleet.url.trim_start_matches("http://").to_owned();
+    let mut served = String::new();
+    eventually("a checkpoint", || {
+        let mut stream = TcpStream::connect(&address).unwrap();
+        let request = format!("GET /metrics HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).unwrap();
+        served = std::io::read_to_string(stream).unwrap();
+        served.contains("\nnekton_checkpoint_bytes ")
+    });
+    for line in [
+        "nekton_events_total 2",
+        "nekton_messages_total 2",
+        "nekton_agents{root=\"vehicles\"} 2",
+        "nekton_topic_events_total{topic=\"telemetry\"} 2",
+        "nekton_topic_messages_total{topic=\"hottest\"} 2",
+        "nekton_view_records{view=\"vehicles\"} 2",
+        "nekton_output_bytes_queued 0",
+        "nekton_epoch_seconds_bucket{le=\"+Inf\"} 2",
+        "nekton_epoch_seconds_count 2",
+    ] {
+        assert!(served.lines().any(|other| other == line), "{line} in {served}");
+    }
+    let lines: String =
+        served.lines().filter(|line| line.starts_with("nekton_")).map(|line| format!("{line}\n")).collect();
+    let served = metrics(&lines);
+    let dashboard: Value = serde_json::from_str(include_str!("../deploy/grafana/nekton.json")).unwrap();
+    let panels = dashboard["panels"].as_array().unwrap();
+    let queries = panels.iter().flat_map(|panel| panel["targets"].as_array().unwrap());
+    let asked: String = queries.map(|query| format!("{}\n", query["expr"].as_str().unwrap())).collect();
+    let missing: Vec<_> = metrics(&asked).difference(&served).cloned().collect();
+    assert!(missing.is_empty() && metrics(&asked).len() >= 15, "{missing:?} are asked for and not served");
+    // Histograms are told of by their names alone.
+    let family = |name: &String| {
+        ["_bucket", "_sum", "_count"]
+            .iter()
+            .fold(name.clone(), |name, end| name.trim_end_matches(end).to_owned())
+    };
+    let told = metrics(include_str!("../docs/operating.md"));
+    let families: BTreeSet<_> = served.iter().map(family).collect();
+    let untold: Vec<_> = families.symmetric_difference(&told).collect();
+    assert!(untold.is_empty(), "{untold:?} are served or told of, not both");
+}
+
+const CLIENTS: usize = 1_000;
+
+/// Files that this process and those that it starts may have open, if it is allowed to say so.
+fn open_files() -> usize {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+    let wanted = hard.min(8_192);
+    if soft < wanted {
+        setrlimit(Resource::RLIMIT_NOFILE, wanted, hard).unwrap();
+    }
+    soft.max(wanted) as usize
+}
+
+#[test]
+fn a_thousand_clients_of_a_view_all_see_its_end() {
+    let clients = CLIENTS.min(open_files() - 200);
+    let fleet = Fleet::start(None);
+    const VEHICLES: usize = 30;
+    const ROUNDS: i64 = 12;
+    let names: Vec<_> = (0..VEHICLES).map(|vehicle| format!("V{vehicle}")).collect();
+    let round =
+        |round: i64| fleet.publish(&names.iter().map(|name| (&name[..], 1, round)).collect::<Vec<_>>());
+    round(0);
+    let address = fleet.url.trim_start_matches("http://").to_owned();
+    let (whole, snapshots) = channel();
+    let watching: Vec<_> = (0..clients)
+        .map(|_| {
+            let (address, told) = (address.clone(), whole.clone());
+            let client = move || {
+                let stream = TcpStream::connect(&address).unwrap();
+                stream.set_read_timeout(Some(PATIENCE)).unwrap();
+                let (mut socket, _) =
+                    tungstenite::client(format!("ws://{address}/api/live"), stream).unwrap();
+                socket
+                    .send(tungstenite::Message::text(r#"{"watch":1,"views":[{"view":"vehicles"}]}"#))
+                    .unwrap();
+                let mut rows: BTreeMap<u64, (String, i64)> = BTreeMap::new();
+                let (mut last, mut whole) = (0, false);
+                // All rows at each time are of one round, as the events of a round are read at one time.
+                while rows.len() < VEHICLES || rows.values().any(|(_, temp)| *temp < ROUNDS) {
+                    let tungstenite::Message::Text(text) = socket.read().unwrap() else { continue };
+                    let frame: Value = serde_json::from_str(&text).unwrap();
+                    let part = &frame["parts"][0];
+                    if frame["watch"] != 1 || part.is_null() {
+                        continue;
+                    }
+                    assert!(frame["time"].as_u64().unwrap() >= last, "times go on");
+                    last = frame["time"].as_u64().unwrap();
+                    if part["snapshot"] == true {
+                        rows.clear();
+                    }
+                    for row in part["rows"].as_array().unwrap() {
+                        let row = (
+                            row[0].as_u64().unwrap(),
+                            row[1].as_str().unwrap(),
+                            row[2]["temp"].as_i64().unwrap(),
+                        );
+                        rows.insert(row.0, (row.1.to_owned(), row.2));
+                    }
+                    if !whole && rows.len() == VEHICLES {
+                        whole = true;
+                        told.send(()).unwrap();
+                    }
+                }
+                rows.into_values().collect::<BTreeMap<_, _>>()
+            };
+            std::thread::Builder::new().stack_size(512 << 10).spawn(client).unwrap()
+        })
+        .collect();
+    for _ in 0..clients {
+        snapshots.recv_timeout(PATIENCE).expect("each client gets a snapshot");
+    }
+    for number in 1..=ROUNDS {
+        // Each round shows before the next.
+        fleet.shows("V0", 1, number);
+        round(number);
+    }
+    let expected: BTreeMap<_, _> = names.iter().map(|name| (name.clone(), ROUNDS)).collect();
+    for client in watching {
+        assert_eq!(client.join().expect("a client sees the end"), expected);
+    }
 }

@@ -32,6 +32,8 @@ use crate::time::Time;
 pub struct Dataflow {
     /// How many workers the figures are of.
     pub workers: usize,
+    /// How long they had run when they told, all together.
+    pub ran: Duration,
     /// The operators, and the scopes that they are in. A scope stands before what is in it.
     pub operators: Vec<Operator>,
     /// What leads from one to another.

@@ -30,6 +30,8 @@ pub(crate) struct Gauges {
 /// The figures of a worker, by the numbers of operators, channels and scopes.
 #[derive(Clone, Debug, Default)]
 struct Told {
+    /// On the worker's own clock.
+    at: Duration,
     operators: Vec<Work>,
     records: Vec<u64>,
     held: BTreeMap<usize, Vec<Held>>,
@@ -76,8 +78,10 @@ impl Gauges {
         let (mut operators, mut channels) = lock(&self.shape).clone();
         // What is in a scope stands behind it.
         operators.sort_by(|a, b| a.address.cmp(&b.address));
+        let mut ran = Duration::ZERO;
         for (worker, told) in self.workers.iter().enumerate() {
             let told = lock(told);
+            ran += told.at;
             for operator in &mut operators {
                 let work = told.operators.get(operator.id).copied().unwrap_or_default();
                 operator.busy += work.busy;
@@ -94,7 +98,7 @@ impl Gauges {
                 hold(&mut operators, &told.held);
             }
         }
-        Dataflow { workers: self.workers.len(), operators, channels }
+        Dataflow { workers: self.workers.len(), ran, operators, channels }
     }
 }
 
@@ -133,11 +137,11 @@ pub(crate) fn gauge(worker: &mut Worker, gauges: &std::sync::Arc<Gauges>, local:
     };
     let tally = Rc::new(RefCell::new(tally));
     let (of_worker, gauges) = (tally.clone(), gauges.clone());
-    logs.insert::<TimelyEventBuilder, _>("timely", move |_, events| {
+    logs.insert::<TimelyEventBuilder, _>("timely", move |at, events| {
         let mut tally = of_worker.borrow_mut();
         match events {
             Some(events) => events.drain(..).for_each(|(at, event)| tally.take(at, event)),
-            None => tally.tell(&gauges, local),
+            None => tally.tell(*at, &gauges, local),
         }
     });
     let of_worker = tally.clone();
@@ -237,7 +241,7 @@ impl Tally {
         }
     }
 
-    fn tell(&mut self, gauges: &Gauges, local: usize) {
+    fn tell(&mut self, at: Duration, gauges: &Gauges, local: usize) {
         if let Some((operators, channels)) = &mut self.shape
             && !(operators.is_empty() && channels.is_empty())
         {
@@ -247,7 +251,7 @@ impl Tally {
         }
         let asked = gauges.asked.load(Ordering::Relaxed);
         if asked != self.answered {
-            self.answered = asked;
+            (self.answered, self.told.at) = (asked, at);
             lock(&gauges.workers[local]).clone_from(&self.told);
         }
     }

@@ -190,8 +190,6 @@ fn escaped(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use nekton_engine::Figures;
 
     use super::*;
@@ -201,7 +199,7 @@ mod tests {
     fn boxes_stand_in_columns_and_names_stay_text() {
         let mut dataflow = example();
         dataflow.operators[3].name = "Agents: <b>\"v\"".to_owned();
-        let mut graph = Graph::between(&dataflow, &dataflow, Duration::from_secs(1), &Figures::default(), 0);
+        let mut graph = Graph::between(&dataflow, &dataflow, &Figures::default(), 0);
         graph.edges[0].per_second = 1_234.;
         let svg = svg(&graph);
         assert!(svg.contains("&lt;b&gt;&quot;v&quot;</text>") && !svg.contains("<b>"), "{svg}");

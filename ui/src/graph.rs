@@ -83,11 +83,8 @@ impl Sampler {
         }
         let dataflow = look(live).await;
         let at = Instant::now();
-        let (before, since) = match &*last {
-            Some(last) => (last.dataflow.clone(), at.saturating_duration_since(last.at)),
-            None => (dataflow.clone(), FRESH),
-        };
-        let graph = Arc::new(Graph::between(&before, &dataflow, since, &live.figures(), now()));
+        let before = last.as_ref().map_or_else(Dataflow::default, |last| last.dataflow.clone());
+        let graph = Arc::new(Graph::between(&before, &dataflow, &live.figures(), now()));
         *last = Some(Sample { at, dataflow, graph: graph.clone() });
         graph
     }
@@ -101,14 +98,10 @@ async fn look(live: &Live) -> Dataflow {
 
 impl Graph {
     /// What has happened from one look to another.
-    pub(crate) fn between(
-        before: &Dataflow,
-        after: &Dataflow,
-        over: Duration,
-        figures: &Figures,
-        now: Time,
-    ) -> Self {
-        let seconds = over.as_secs_f64();
+    pub(crate) fn between(before: &Dataflow, after: &Dataflow, figures: &Figures, now: Time) -> Self {
+        // Workers tell when they have time to: what counts is how long they have run in between.
+        let ran = after.ran.saturating_sub(before.ran).as_secs_f64().max(1e-3);
+        let seconds = ran / after.workers.max(1) as f64;
         let earlier: BTreeMap<usize, &Operator> = before.operators.iter().map(|o| (o.id, o)).collect();
         // What is in a scope is told by the scope.
         let outer = |address: &[usize]| address.get(..2).map(<[usize]>::to_vec);
@@ -117,7 +110,7 @@ impl Graph {
             let Some(address) = outer(&operator.address) else { continue };
             let worked =
                 earlier.get(&operator.id).map_or(operator.busy, |o| operator.busy.saturating_sub(o.busy));
-            let share = worked.as_secs_f64() / seconds / after.workers.max(1) as f64;
+            let share = worked.as_secs_f64() / ran;
             if let Some(node) = nodes.get_mut(&address) {
                 node.busy = (node.busy + share).min(1.);
                 node.arranged = node.arranged.into_iter().chain(operator.arranged).reduce(|a, b| a + b);
@@ -333,7 +326,7 @@ pub(crate) mod tests {
             channel(27, &[0], 3, 7),
         ];
         channels[1].blocks = true;
-        Dataflow { workers: 2, operators, channels }
+        Dataflow { workers: 2, ran: Duration::from_secs(100), operators, channels }
     }
 
     fn node<'g>(graph: &'g Graph, name: &str) -> &'g Node {
@@ -347,13 +340,14 @@ pub(crate) mod tests {
         for operator in &mut after.operators {
             operator.busy += Duration::from_millis(100 * operator.id as u64);
         }
+        after.ran += Duration::from_secs(4);
         after.operators[7].arranged = Some(70);
         (after.operators[3].waiting, after.operators[3].holds) = (3, Some(1_000));
         after.operators[2].holds = Some(1_990);
         after.channels[1].records += 5;
         after.channels[2].records += 40;
         let figures = Figures { in_flight: 2, ..Figures::default() };
-        let graph = Graph::between(&before, &after, Duration::from_secs(2), &figures, 2_000);
+        let graph = Graph::between(&before, &after, &figures, 2_000);
         let names: Vec<_> = graph.nodes.iter().map(|node| (node.kind, &node.name[..])).collect();
         let expected = [
             ("source", "telemetry"),
@@ -382,7 +376,7 @@ pub(crate) mod tests {
     fn a_loop_has_an_order_too() {
         let node = |id: usize| Node {
             id,
-            ..node(&Graph::between(&example(), &example(), FRESH, &Figures::default(), 0), "vehicles").clone()
+            ..node(&Graph::between(&example(), &example(), &Figures::default(), 0), "vehicles").clone()
         };
         let edge = |from, to| Edge { from, to, per_second: 0., of: "records" };
         let nodes = vec![node(1), node(2), node(3), node(4)];
