@@ -34,7 +34,7 @@ const MOST_LARGE: usize = 8;
 const REFILL: Duration = Duration::from_secs(1);
 
 /// What a client wants to watch, and its own number for it.
-type Watch = (u32, Vec<Result<Wanted, String>>);
+pub(crate) type Watch = (u32, Vec<Result<Wanted, String>>);
 
 /// What clients tell the hub.
 enum Ask {

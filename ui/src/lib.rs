@@ -20,11 +20,14 @@
 //! # Ok::<(), nekton_engine::Error>(())
 //! ```
 #![forbid(unsafe_code)]
-// Of this crate's modules, `feed`, `filter`, `guard` and `record` are pure: they know no socket, thread or clock.
+// Of this crate's modules, `changes`, `drawing`, `feed`, `filter`, `guard` and `record` are pure: they know no socket, thread or clock.
 
 mod assets;
+mod changes;
+mod drawing;
 mod feed;
 mod filter;
+mod graph;
 mod guard;
 mod hub;
 mod listen;

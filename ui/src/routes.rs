@@ -14,9 +14,11 @@ use serde_json::{Value, json};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::assets::asset;
+use crate::drawing;
 use crate::feed::{Asked, MOST_ROWS, Wanted};
+use crate::graph::Sampler;
 use crate::guard::{COOKIE, Guard, Said};
-use crate::hub::{Hub, no_such_view};
+use crate::hub::{Hub, Watch, no_such_view};
 use crate::metrics;
 use crate::query::Query;
 use crate::record::Record;
@@ -38,13 +40,14 @@ pub(crate) struct Routes {
     hub: Hub,
     live: Live,
     about: About,
+    graph: Sampler,
     /// One request at a time reads a view, and leaves the processor alone as long as it took: readers get half of one.
     reading: Arc<Semaphore>,
 }
 
 impl Routes {
     pub(crate) fn new(guard: Guard, hub: Hub, live: Live, about: About) -> Self {
-        Routes { guard, hub, live, about, reading: Arc::new(Semaphore::new(1)) }
+        Routes { guard, hub, live, about, graph: Sampler::default(), reading: Arc::new(Semaphore::new(1)) }
     }
 
     fn view(&self, name: &str) -> Result<Arc<dyn Watched>, Trouble> {
@@ -142,6 +145,21 @@ async fn respond(
             let views: Vec<_> = routes.live.views().iter().map(view).collect();
             Ok(text(StatusCode::OK, "application/json", Value::from(views).to_string()))
         }
+        ["api", "graph", "", ..] => {
+            let graph = routes.graph.graph(&routes.live).await;
+            Ok(text(StatusCode::OK, "application/json", json!(*graph).to_string()))
+        }
+        ["api", "graph.svg", "", ..] => {
+            let graph = routes.graph.graph(&routes.live).await;
+            Ok(text(StatusCode::OK, "image/svg+xml", drawing::svg(&graph)))
+        }
+        // What the WebSocket tells of several views, for who has none.
+        ["api", "live", "", ..] if query.get("watch").is_some() => {
+            query.only(&["watch"]).map_err(bad)?;
+            let watch =
+                socket::watch(query.get("watch").unwrap_or_default()).map_err(|why| bad(why.to_owned()))?;
+            Ok(events(routes, watch))
+        }
         ["api", "live", "", ..] => {
             let accepted = socket::accept(request.headers()).map_err(|why| bad(why.to_owned()))?;
             let upgrade = hyper::upgrade::on(request);
@@ -159,20 +177,23 @@ async fn respond(
             page(routes, view, Some(key), &query).await
         }
         ["api", "views", view, "changes", ""] => {
-            query.only(&["filter", "key", "limit", "fields"]).map_err(bad)?;
+            query.only(&["filter", "key", "limit", "fields", "only"]).map_err(bad)?;
             routes.view(view)?;
             let wanted = wanted(view, query.get("key"), &query)?;
-            let watching = routes.hub.join((1, vec![Ok(wanted)]));
-            let mut answer = Response::new(Either::Right(Events::new(watching)));
-            let kind = HeaderValue::from_static("text/event-stream");
-            answer.headers_mut().insert(header::CONTENT_TYPE, kind);
-            Ok(answer)
+            Ok(events(routes, (1, vec![Ok(wanted)])))
         }
         _ => Err((
             StatusCode::NOT_FOUND,
             "there is nothing here; /api/openapi.json says what there is".to_owned(),
         )),
     }
+}
+
+/// An answer that does not end.
+fn events(routes: &Routes, watch: Watch) -> Answer {
+    let mut answer = Response::new(Either::Right(Events::new(routes.hub.join(watch))));
+    answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+    answer
 }
 
 fn check(guard: &Guard, request: &Request<Incoming>, query: &Query) -> Result<(), Trouble> {
@@ -234,6 +255,7 @@ fn wanted(view: &str, key: Option<&str>, query: &Query) -> Result<Wanted, Troubl
         key: key.map(str::to_owned),
         limit: query.number("limit").map_err(bad)?,
         fields: fields.split(',').filter(|field| !field.is_empty()).map(str::to_owned).collect(),
+        only: query.get("only").map(str::to_owned),
     };
     asked.understood().map_err(bad)
 }

@@ -169,6 +169,11 @@ impl<A: Agent> Agency<A> {
         self.index.insert_unique(hash, slot, |&slot| fixed_hash(&residents[slot].key));
     }
 
+    /// How many agents there are.
+    pub(super) fn agents(&self) -> u32 {
+        self.residents.len() as u32
+    }
+
     /// Begins to copy all agents as they are now.
     pub(super) fn begin_copy(&mut self) {
         self.copying = Some(Box::new(Copying::new(self.residents.len() as u32)));
