@@ -40,6 +40,7 @@
 
 mod access;
 mod cluster;
+mod commands;
 mod config;
 mod pseudonyms;
 mod publish;

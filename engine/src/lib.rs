@@ -43,6 +43,7 @@ pub mod agents;
 mod cells;
 pub mod checkpoints;
 mod cluster;
+mod command;
 pub mod connect;
 mod dead_letter;
 mod durable;
@@ -69,6 +70,7 @@ mod watched;
 
 pub use agents::{Agent, Agents, Context, Reads};
 pub use cluster::{Cluster, ClusterTls, Secret};
+pub use command::Command;
 pub use dead_letter::DeadLetter;
 pub use durable::Checkpoints;
 pub use durable::check::{Checked, Outlook};

@@ -35,6 +35,7 @@ struct Running {
     begun: bool,
     at_begin: Vec<Box<dyn FnOnce() + Send>>,
     views: Vec<Arc<dyn Watched>>,
+    commands: Option<String>,
 }
 
 impl fmt::Debug for Live {
@@ -102,6 +103,11 @@ impl Live {
         }
     }
 
+    /// The topic that the program reads commands from, if it does.
+    pub fn commands(&self) -> Option<String> {
+        self.lock().commands.clone()
+    }
+
     /// Calls `then` once the program is built and its workers run; at once if they do already.
     pub fn when_begun(&self, then: impl FnOnce() + Send + 'static) {
         let mut running = self.lock();
@@ -115,6 +121,7 @@ impl Live {
     pub(crate) fn attach(&self, counters: Arc<Counters>) {
         let mut running = self.lock();
         (running.counters, running.begun, running.views) = (counters, false, Vec::new());
+        running.commands = None;
     }
 
     pub(crate) fn begin(&self) {
@@ -123,6 +130,11 @@ impl Live {
         let told = std::mem::take(&mut running.at_begin);
         drop(running);
         told.into_iter().for_each(|then| then());
+    }
+
+    /// Notes the topic of commands; whether there is no other one.
+    pub(crate) fn take_commands(&self, topic: &str) -> bool {
+        self.lock().commands.get_or_insert_with(|| topic.to_owned()) == topic
     }
 
     /// Adds a view; the workers of a process have the same one.
