@@ -417,9 +417,10 @@ impl Room {
             let views = self.live.views().iter().map(|view| (view.name().to_owned(), view.size())).collect();
             self.lanes.describe(&warp::Job { views, figures: self.live.figures() });
         }
-        let (sent, bytes) = self.lanes.deliver();
-        self.counts.frames.fetch_add(sent, Ordering::Relaxed);
-        self.counts.bytes.fetch_add(bytes, Ordering::Relaxed);
+        let delivered = self.lanes.deliver();
+        self.counts.frames.fetch_add(delivered.messages, Ordering::Relaxed);
+        self.counts.bytes.fetch_add(delivered.bytes, Ordering::Relaxed);
+        self.counts.skipped.fetch_add(delivered.skipped, Ordering::Relaxed);
     }
 
     fn loaded(&self, part: &Part) -> bool {

@@ -73,6 +73,16 @@ impl Ask {
     }
 }
 
+/// What was handed to connections at one time.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Delivered {
+    pub(crate) messages: u64,
+    /// About.
+    pub(crate) bytes: u64,
+    /// Times that a link has missed something.
+    pub(crate) skipped: u64,
+}
+
 /// The queue of a connection.
 pub(crate) fn queue() -> (mpsc::Sender<Parcel>, mpsc::Receiver<Parcel>) {
     mpsc::channel(QUEUE)
@@ -262,9 +272,9 @@ impl Lanes {
         self.views.iter().any(|(of, kept)| matches!(of, Of::Meta(_)) && (beat || !kept.is_loaded()))
     }
 
-    /// Tells everybody what has changed, and who is new what there is. How many messages these are, and about how many bytes.
-    pub(crate) fn deliver(&mut self) -> (u64, u64) {
-        let (mut sent, mut bytes) = (0, 0);
+    /// Tells everybody what has changed, and who is new what there is.
+    pub(crate) fn deliver(&mut self) -> Delivered {
+        let mut delivered = Delivered::default();
         for connection in self.connections.values_mut() {
             connection.room = connection.parcels.capacity() > 0;
         }
@@ -276,8 +286,8 @@ impl Lanes {
             if changed.is_empty() {
                 continue;
             }
-            tell_maps(&mut self.connections, &mut self.closed, kept, &changed);
-            tell_values(&mut self.connections, kept, &changed);
+            delivered.skipped += tell_maps(&mut self.connections, &mut self.closed, kept, &changed);
+            delivered.skipped += tell_values(&mut self.connections, kept, &changed);
         }
         for (number, connection) in &mut self.connections {
             if connection.room && !connection.waiting.is_empty() {
@@ -287,8 +297,8 @@ impl Lanes {
                 let next = std::mem::take(&mut connection.next);
                 for (to, says) in &next {
                     let (messages, length) = says.size();
-                    sent += messages;
-                    bytes += messages * to.len() as u64 + length;
+                    delivered.messages += messages;
+                    delivered.bytes += messages * to.len() as u64 + length;
                 }
                 if connection.parcels.try_send(next).is_err() {
                     self.closed.push(*number);
@@ -298,19 +308,18 @@ impl Lanes {
         for number in std::mem::take(&mut self.closed) {
             self.leave(number);
         }
-        (sent, bytes)
+        delivered
     }
 }
 
+/// How many have missed something.
 fn tell_maps(
     connections: &mut HashMap<u64, Connection>,
     closed: &mut Vec<u64>,
     kept: &Kept,
     changed: &[(Arc<str>, bool)],
-) {
-    if kept.maps.is_empty() {
-        return;
-    }
+) -> u64 {
+    let mut skipped = 0;
     let mut changes = None;
     for (number, to) in &kept.maps {
         let Some(connection) = connections.get_mut(number) else { continue };
@@ -325,15 +334,19 @@ fn tell_maps(
             connection.waiting.insert(to.clone());
         }
         if let State::Behind(gone) = &mut link.state {
+            skipped += 1;
             gone.extend(changed.iter().filter(|(_, there)| !there).map(|(key, _)| key.clone()));
             if gone.len() > MOST_GONE {
                 closed.push(*number);
             }
         }
     }
+    skipped
 }
 
-fn tell_values(connections: &mut HashMap<u64, Connection>, kept: &Kept, changed: &[(Arc<str>, bool)]) {
+/// How many have missed something.
+fn tell_values(connections: &mut HashMap<u64, Connection>, kept: &Kept, changed: &[(Arc<str>, bool)]) -> u64 {
+    let mut skipped = 0;
     for (key, _) in changed {
         for (number, to) in kept.linked(key) {
             let Some(connection) = connections.get_mut(number) else { continue };
@@ -344,6 +357,7 @@ fn tell_values(connections: &mut HashMap<u64, Connection>, kept: &Kept, changed:
             if !connection.room {
                 link.state = State::Behind(BTreeSet::new());
                 connection.waiting.insert(to.clone());
+                skipped += 1;
                 continue;
             }
             let value = link.value(kept);
@@ -353,6 +367,7 @@ fn tell_values(connections: &mut HashMap<u64, Connection>, kept: &Kept, changed:
             }
         }
     }
+    skipped
 }
 
 impl Connection {

@@ -1,7 +1,7 @@
 //! What a job says of itself on the lanes `swim:meta:..`, as records of views are. Pure.
 
 use nekton_engine::Figures;
-use serde_json::{Value, json};
+use serde::Serialize;
 
 use crate::record::Record;
 
@@ -23,37 +23,66 @@ impl Meta {
     }
 
     pub(super) fn records(self, job: &Job) -> Vec<Record> {
-        let record = |key: &str, value: Value| Record::new(json!([key, value]).to_string().as_bytes(), 1);
-        let lane = |name: &str, kind: &str| vec![record(name, json!({ "laneUri": name, "laneType": kind }))];
         match self {
             Meta::Nodes => job
                 .views
                 .iter()
                 .map(|(name, size)| {
-                    let node = format!("/{}", percent_encoding::utf8_percent_encode(name, PATH));
-                    record(&node, json!({ "nodeUri": node, "childCount": size }))
+                    let uri = format!("/{}", percent_encoding::utf8_percent_encode(name, PATH));
+                    record(&uri, &Node { node_uri: &uri, child_count: *size })
                 })
                 .collect(),
-            Meta::Count => vec![record("", job.views.len().into())],
+            Meta::Count => vec![record("", &job.views.len())],
             Meta::Pulse => {
                 let figures = &job.figures;
                 vec![record(
                     "",
-                    json!({
-                        "events": figures.events,
-                        "messages": figures.messages,
-                        "deadLetters": figures.dead_letters,
-                        "epochs": figures.epochs,
-                        "inFlight": figures.in_flight,
-                        "checkpoints": figures.checkpoints,
-                        "ready": figures.ready,
-                    }),
+                    &Pulse {
+                        events: figures.events,
+                        messages: figures.messages,
+                        dead_letters: figures.dead_letters,
+                        epochs: figures.epochs,
+                        in_flight: figures.in_flight,
+                        checkpoints: figures.checkpoints,
+                        ready: figures.ready,
+                    },
                 )]
             }
-            Meta::ViewLanes => lane(RECORDS, "map"),
-            Meta::RecordLanes => lane(STATE, "value"),
+            Meta::ViewLanes => vec![record(RECORDS, &Lane { lane_uri: RECORDS, lane_type: "map" })],
+            Meta::RecordLanes => vec![record(STATE, &Lane { lane_uri: STATE, lane_type: "value" })],
         }
     }
+}
+
+fn record(key: &str, value: &impl Serialize) -> Record {
+    // Texts and numbers: they can be written.
+    Record::new(&serde_json::to_vec(&(key, value)).unwrap_or_default(), 1)
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Node<'n> {
+    node_uri: &'n str,
+    child_count: usize,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Lane {
+    lane_uri: &'static str,
+    lane_type: &'static str,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Pulse {
+    events: u64,
+    messages: u64,
+    dead_letters: u64,
+    epochs: u64,
+    in_flight: u64,
+    checkpoints: u64,
+    ready: bool,
 }
 
 /// What cannot stand in a node's address as it is.
