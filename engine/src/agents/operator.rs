@@ -46,6 +46,10 @@ struct Parcel<K, E> {
 /// and applied segment by segment, so that the agents of a segment come into the processor's cache once.
 const SORT_FROM: usize = 8 << 10;
 
+/// So many agents are looked up before the first of them gets its event: the processor then waits for them together. What
+/// an agent does with its event cannot be foreseen, and so it would wait for one after the other.
+const AT_ONCE: usize = 32;
+
 /// The state of a root on one worker.
 struct Root<A: Agent, R: Hears<A>> {
     agencies: Vec<Agency<A>>,
@@ -117,29 +121,41 @@ impl<A: Agent, R: Hears<A>> Root<A, R> {
         self.timers.clear();
     }
 
-    /// Applies events whose keys are all in `segment`.
-    fn apply(&mut self, time: Time, segment: usize, events: &[(A::Key, A::Event)]) {
-        if self.agencies[segment].untouched() && !events.is_empty() {
+    /// Applies events in their order.
+    fn apply(&mut self, time: Time, events: &[(A::Key, A::Event)]) {
+        for events in events.chunks(AT_ONCE) {
+            let mut found = [(0, None); AT_ONCE];
+            for (found, (key, _)) in found.iter_mut().zip(events) {
+                let hash = fixed_hash(key);
+                let segment = Segment::of(hash).index();
+                *found = (segment, self.agencies[segment].find(hash, key));
+            }
+            for (event, (segment, found)) in events.iter().zip(found) {
+                self.apply_one(time, segment, found, event);
+            }
+        }
+    }
+
+    /// Applies an event to the agent of its key, which was found in its segment if it was there.
+    #[inline]
+    fn apply_one(&mut self, time: Time, segment: usize, found: Option<u32>, event: &(A::Key, A::Event)) {
+        if self.agencies[segment].untouched() {
             self.changes(segment);
         }
         let agency = &mut self.agencies[segment];
         self.effects.segment = segment as u16;
-        for event in events {
-            let hash = fixed_hash(&event.0);
-            if R::READS {
-                // A new agent reads first.
-                let linked = self.collected.of(&event.0);
-                let (timers, effects) = (&self.timers, &mut self.effects);
-                if linked.1 != 0
-                    && let Some(change) =
-                        agency.on_linked::<R>(time, (&event.0, true), linked, timers, effects)
-                {
-                    self.timers.change(segment as u16, &event.0, change);
-                }
-            }
-            if let Some(change) = agency.on_event(time, hash, event, &self.timers, &mut self.effects) {
+        if R::READS {
+            // A new agent reads first.
+            let linked = self.collected.of(&event.0);
+            let (timers, effects) = (&self.timers, &mut self.effects);
+            if linked.1 != 0
+                && let Some(change) = agency.on_linked::<R>(time, (&event.0, true), linked, timers, effects)
+            {
                 self.timers.change(segment as u16, &event.0, change);
             }
+        }
+        if let Some(change) = agency.on_event(time, found, event, &self.timers, &mut self.effects) {
+            self.timers.change(segment as u16, &event.0, change);
         }
     }
 
@@ -197,8 +213,8 @@ impl<A: Agent, R: Hears<A>> Root<A, R> {
     fn apply_all(&mut self, time: Time, parcels: &mut [Parcel<A::Key, A::Event>]) {
         let count: usize = parcels.iter().map(|parcel| parcel.events.len()).sum();
         if count < SORT_FROM {
-            for event in parcels.iter().flat_map(|parcel| &parcel.events) {
-                self.apply(time, Segment::of(fixed_hash(&event.0)).index(), std::slice::from_ref(event));
+            for parcel in parcels {
+                self.apply(time, &parcel.events);
             }
             return;
         }
@@ -207,7 +223,7 @@ impl<A: Agent, R: Hears<A>> Root<A, R> {
         for segment in 0..SEGMENTS {
             for ((parcel, ends), start) in parcels.iter().zip(&ends).zip(&mut starts) {
                 let end = ends[segment] as usize;
-                self.apply(time, segment, &parcel.events[*start..end]);
+                self.apply(time, &parcel.events[*start..end]);
                 *start = end;
             }
         }
@@ -310,7 +326,7 @@ pub(crate) fn root<'s, A: Agent, R: Hears<A>>(
     let (reports_output, reports) = builder.new_output::<Vec<Report>>();
     let mut reports_output = OutputBuilder::from(reports_output);
 
-    let slot = pace.add_root();
+    let slot = pace.add_root(scope.activator_for(address.clone()));
     let (pace, shared, name) = (pace.clone(), shared.clone(), name.to_owned());
     let stored: Waker = Arc::new(move || {
         // A worker that has gone needs no waking.
@@ -327,6 +343,10 @@ pub(crate) fn root<'s, A: Agent, R: Hears<A>>(
         // When a snapshot was last copied on.
         let mut copied = shared.machine.instant();
         let mut pending: BTreeMap<Time, Pending<A::Key, A::Event>> = BTreeMap::new();
+        // All marks were for this time or before.
+        let mut marked = 0;
+        // After the end of all inputs: all that reaches this root is before this time; whether nothing more is to be done.
+        let (mut reached, mut done) = (None::<Time>, false);
         // Capabilities for the earliest timer.
         let mut timer_capabilities: Option<Vec<Capability<Time>>> = None;
         // Keeps the port, which never carries data.
@@ -371,6 +391,7 @@ pub(crate) fn root<'s, A: Agent, R: Hears<A>>(
             }
             marks.for_each(|capability, marks| {
                 for mark in marks.drain(..) {
+                    marked = mark.time;
                     asked.push_back((mark.time, capability.retain(3)));
                 }
             });
@@ -418,38 +439,38 @@ pub(crate) fn root<'s, A: Agent, R: Hears<A>>(
                     root.begin_snapshot(time, capability);
                 }
             };
-            // Stopped, not ended: timers in the future are not due. Those before what has been read, or before what a
-            // checkpoint is to contain, are.
-            let stopped = shared.config.stop.requested() || shared.until().is_some();
-            let due_before = (ended && stopped).then(|| {
-                let read = pending.last_key_value().map_or(0, |(time, _)| time + 1);
-                read.max(asked.back().map_or(0, |(time, _)| *time))
-            });
-            // After the end of all inputs, the timers fire that are pending then; what they set beyond the
-            // last of these does not, or an agent that always sets its next timer would never end.
-            let mut last_timer = None;
+            // Up to where times can be worked through now.
+            let mut limit = frontier;
+            if ended {
+                reached = reached.or_else(|| pace.reached_before(slot).map(|before| before.max(marked)));
+                limit = Some(reached.unwrap_or(0));
+            }
             loop {
-                let to_read = root.collected.earliest();
-                if pending.is_empty()
-                    && (to_read.is_none() || to_read >= due_before)
-                    && due_before.is_some_and(|before| root.timers.earliest().is_none_or(|due| due >= before))
-                {
+                let next = pending.keys().next().copied().into_iter().chain(root.due()).min();
+                let Some(time) = next.filter(|&time| limit.is_none_or(|limit| time < limit)) else {
+                    if !ended || done || next.is_some() && reached.is_none() {
+                        break;
+                    }
+                    // After the end of all inputs, time goes on to the latest timer that is pending then, on all workers.
+                    // What is set beyond that does not fire, or an agent that always sets its next timer would never end.
+                    // Stopped is not ended: timers in the future are not due. Those before what has been read, or before
+                    // what a checkpoint is to contain, are.
+                    if next.is_none() || !pace.read_stopped() {
+                        let latest = pace.latest_timer(slot, || root.timers.latest());
+                        if next.is_some() {
+                            let Some(latest) = latest else { break };
+                            limit = latest.map(|latest| latest.saturating_add(1)).max(limit);
+                            if next < limit {
+                                continue;
+                            }
+                        }
+                    }
                     begin(&mut root, &mut storing, &mut asked, None);
                     root.forget_timers(&shared.machine);
-                }
-                if ended && pending.is_empty() && to_read.is_none() && last_timer.is_none() {
-                    last_timer = root.timers.latest();
-                }
-                let next = pending.keys().next().copied().into_iter().chain(root.due()).min();
-                let Some(time) = next.filter(|&time| frontier.is_none_or(|frontier| time < frontier)) else {
+                    done = true;
                     break;
                 };
                 begin(&mut root, &mut storing, &mut asked, Some(time));
-                if last_timer.is_some_and(|last| time > last) {
-                    begin(&mut root, &mut storing, &mut asked, None);
-                    root.forget_timers(&shared.machine);
-                    break;
-                }
                 let (held, changes) =
                     root.collected.take(time).map(|due| (due.capabilities, due.changes)).unzip();
                 let Pending { capabilities, mut parcels } =
@@ -501,7 +522,7 @@ pub(crate) fn root<'s, A: Agent, R: Hears<A>>(
                 }
                 hold_for_timers(&root.timers, &mut timer_capabilities, &capabilities);
             }
-            begin(&mut root, &mut storing, &mut asked, frontier);
+            begin(&mut root, &mut storing, &mut asked, limit);
             if let Some(durable) = &durable
                 && root.snapshot.is_some()
             {
@@ -537,7 +558,8 @@ pub(crate) fn root<'s, A: Agent, R: Hears<A>>(
             }
             pace.set_timer(slot, root.due());
             // The operator stays until the last snapshot is stored.
-            !shared.failed() && (root.snapshot.is_some() || !storing.is_empty() || !asked.is_empty())
+            let busy = root.snapshot.is_some() || !storing.is_empty() || !asked.is_empty();
+            !shared.failed() && (busy || ended && !done)
         }
     });
 

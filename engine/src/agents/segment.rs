@@ -63,22 +63,25 @@ impl<A: Agent> Agency<A> {
         Agency { read: Some(Box::default()), ..Agency::default() }
     }
 
-    /// Lets the agent of `key` handle an event. `hash` is the key's [`fixed_hash`]. Returns the
+    /// Where the agent of `key` is, if there is one: until the present time ends. `hash` is the key's [`fixed_hash`].
+    #[inline]
+    pub(super) fn find(&self, hash: u64, key: &A::Key) -> Option<u32> {
+        let residents = &self.residents;
+        self.index.find(hash, |&slot| residents[slot].key == *key).copied()
+    }
+
+    /// Lets the agent of `key` handle an event. `found` is where it was found; it may have come since. Returns the
     /// change of its timer, if any. `timers` are those before it.
     #[inline]
     pub(super) fn on_event(
         &mut self,
         time: Time,
-        hash: u64,
+        found: Option<u32>,
         (key, event): &(A::Key, A::Event),
         timers: &Timers<A::Key>,
         effects: &mut Effects<A>,
     ) -> Option<TimerChange> {
-        let residents = &mut self.residents;
-        let slot = match self.index.find(hash, |&slot| residents[slot].key == *key) {
-            Some(&slot) => slot,
-            None => self.settle(hash, key),
-        };
+        let slot = found.unwrap_or_else(|| self.find_or_settle(key));
         self.touch(slot, timers);
         let resident = &mut self.residents[slot];
         resident.state.on_event(event, &mut Context { key: &resident.key, time, effects });
@@ -113,10 +116,7 @@ impl<A: Agent> Agency<A> {
         if !self.is_news(key, new, digest) {
             return None;
         }
-        let slot = match self.slot(key) {
-            Some(slot) => slot,
-            None => self.settle(fixed_hash(key), key),
-        };
+        let slot = self.find_or_settle(key);
         self.touch(slot, timers);
         self.note(slot, digest);
         let resident = &mut self.residents[slot];
@@ -210,8 +210,12 @@ impl<A: Agent> Agency<A> {
     }
 
     fn slot(&self, key: &A::Key) -> Option<u32> {
-        let residents = &self.residents;
-        self.index.find(fixed_hash(key), |&slot| residents[slot].key == *key).copied()
+        self.find(fixed_hash(key), key)
+    }
+
+    fn find_or_settle(&mut self, key: &A::Key) -> u32 {
+        let hash = fixed_hash(key);
+        self.find(hash, key).unwrap_or_else(|| self.settle(hash, key))
     }
 
     #[cold]
