@@ -43,6 +43,7 @@ pub mod agents;
 mod cells;
 pub mod checkpoints;
 mod cluster;
+mod command;
 pub mod connect;
 pub mod dataflow;
 mod dead_letter;
@@ -73,6 +74,7 @@ mod watched;
 
 pub use agents::{Agent, Agents, Context, Reads};
 pub use cluster::{Cluster, ClusterTls, Secret};
+pub use command::Command;
 pub use dataflow::{Dataflow, Part};
 pub use dead_letter::DeadLetter;
 pub use durable::Checkpoints;

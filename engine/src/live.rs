@@ -41,6 +41,7 @@ struct Running {
     begun: bool,
     at_begin: Vec<Box<dyn FnOnce() + Send>>,
     views: Vec<Arc<dyn Watched>>,
+    commands: Option<String>,
 }
 
 impl fmt::Debug for Live {
@@ -141,6 +142,11 @@ impl Live {
         counters.by_name()
     }
 
+    /// The topic that the program reads commands from, if it does.
+    pub fn commands(&self) -> Option<String> {
+        self.lock().commands.clone()
+    }
+
     /// Calls `then` once the program is built and its workers run; at once if they do already.
     pub fn when_begun(&self, then: impl FnOnce() + Send + 'static) {
         let mut running = self.lock();
@@ -184,6 +190,11 @@ impl Live {
         let told = std::mem::take(&mut running.at_begin);
         drop(running);
         told.into_iter().for_each(|then| then());
+    }
+
+    /// Notes the topic of commands; whether there is no other one.
+    pub(crate) fn take_commands(&self, topic: &str) -> bool {
+        self.lock().commands.get_or_insert_with(|| topic.to_owned()) == topic
     }
 
     /// Adds a view; the workers of a process have the same one.

@@ -33,6 +33,7 @@ mod hub;
 mod listen;
 mod metrics;
 mod query;
+mod recon;
 mod record;
 mod routes;
 mod server;
@@ -40,6 +41,8 @@ mod socket;
 mod stall;
 mod stream;
 mod table;
+mod warp;
 
 pub use listen::Listen;
 pub use server::{About, Screens};
+pub use warp::{Commands, Told};
