@@ -66,7 +66,9 @@ impl Asked {
         let only_changes = match self.only.as_deref() {
             None => false,
             Some("changes") if fields.is_empty() => true,
-            Some("changes") => return Err("only=changes has whole records: it goes without fields".to_owned()),
+            Some("changes") => {
+                return Err("only=changes has whole records: it goes without fields".to_owned());
+            }
             Some(other) => return Err(format!("only={other}: there is only=changes")),
         };
         Ok(Wanted { view: self.view, filter, key: self.key, limit, fields, only_changes })
