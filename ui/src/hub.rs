@@ -330,8 +330,8 @@ impl Room {
         for (name, open) in self.views.iter_mut().filter(|(_, open)| open.failed.is_none()) {
             let of_view = |showing: &&mut Showing| showing.feed.wanted().view == *name;
             let mut feeds: Vec<&mut Showing> = self.feeds.values_mut().filter(of_view).collect();
-            let mut kept = self.lanes.of(name);
-            if let Err(error) = bring(&*open.view, self.time, &mut feeds, kept.as_deref_mut()) {
+            let kept = self.lanes.of(name);
+            if let Err(error) = bring(&*open.view, self.time, &mut feeds, kept) {
                 let why = error.to_string();
                 for showing in feeds {
                     (showing.loaded, showing.failed) = (true, Some(why.clone()));
