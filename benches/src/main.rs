@@ -19,6 +19,7 @@ mod random;
 mod recovery;
 mod report;
 mod w1;
+mod warp;
 mod windows;
 
 use clap::{Parser, Subcommand};
@@ -61,6 +62,8 @@ enum Bench {
     Fanout(fanout::Options),
     /// A backlog and latency on a real Apache Pulsar, against pulsar-perf. Needs Java 17 and, the first time, Maven.
     Pulsar(pulsar::Options),
+    /// Commands of a client of SwimOS's protocol, to agents and back to 1,000 links, against a publisher.
+    Warp(warp::Options),
 }
 
 fn main() {
@@ -77,6 +80,7 @@ fn main() {
         Bench::Recovery(options) => recovery::run(&options),
         Bench::Checkpoints(options) => Some(checkpoints::run(&options)),
         Bench::Fanout(options) => fanout::run(&options),
+        Bench::Warp(options) => Some(warp::run(&options)),
         Bench::Pulsar(options) => match pulsar::run(&options) {
             Ok(report) => Some(report),
             Err(error) => {

@@ -338,8 +338,8 @@ impl Room {
         for (name, open) in self.views.iter_mut().filter(|(_, open)| open.failed.is_none()) {
             let of_view = |showing: &&mut Showing| showing.feed.wanted().view == *name;
             let mut feeds: Vec<&mut Showing> = self.feeds.values_mut().filter(of_view).collect();
-            let mut kept = self.lanes.of(name);
-            if let Err(error) = bring(&*open.view, self.time, &mut feeds, kept.as_deref_mut()) {
+            let kept = self.lanes.of(name);
+            if let Err(error) = bring(&*open.view, self.time, &mut feeds, kept) {
                 let why = error.to_string();
                 for showing in feeds {
                     (showing.loaded, showing.failed) = (true, Some(why.clone()));
@@ -425,10 +425,8 @@ impl Room {
             let views = self.live.views().iter().map(|view| (view.name().to_owned(), view.size())).collect();
             self.lanes.describe(&warp::Job { views, figures: self.live.figures() });
         }
-        let delivered = self.lanes.deliver();
-        self.counts.frames.fetch_add(delivered.messages, Ordering::Relaxed);
-        self.counts.bytes.fetch_add(delivered.bytes, Ordering::Relaxed);
-        self.counts.skipped.fetch_add(delivered.skipped, Ordering::Relaxed);
+        let skipped = self.lanes.deliver();
+        self.counts.skipped.fetch_add(skipped, Ordering::Relaxed);
     }
 
     fn loaded(&self, part: &Part) -> bool {

@@ -57,6 +57,34 @@ fn texts_say_what_they_say_to_swim() {
     }
 }
 
+/// With all numbers in one form.
+fn plain(json: serde_json::Value) -> serde_json::Value {
+    use serde_json::Value as Json;
+    match json {
+        Json::Number(number) => number.as_f64().map_or(Json::Null, Json::from),
+        Json::Array(values) => values.into_iter().map(plain).collect(),
+        Json::Object(fields) => fields.into_iter().map(|(name, value)| (name, plain(value))).collect(),
+        other => other,
+    }
+}
+
+/// 150 random values as `@swim/recon` 4.0.0 writes them, and as JSON what it reads there itself.
+#[test]
+fn what_swim_writes_is_read_as_swim_reads_it() {
+    for line in include_str!("corpus.jsonl").lines() {
+        let (text, expected): (String, serde_json::Value) = serde_json::from_str(line).unwrap();
+        let read = read(&text).unwrap_or_else(|trouble| panic!("{text}: {trouble}"));
+        assert_eq!(plain(read.clone().json()), plain(expected.clone()), "{text}");
+        // And so is what is written of it here.
+        assert_eq!(
+            plain(super::read(&written(&read)).unwrap().json()),
+            plain(expected),
+            "{}",
+            written(&read)
+        );
+    }
+}
+
 #[test]
 fn what_is_too_much_is_refused() {
     assert_eq!(json(&"{".repeat(100_000)), "! it is nested too deep at byte 32");

@@ -15,8 +15,9 @@ use super::place::{Meta, Nowhere, Place};
 
 /// How many parcels may wait for a connection.
 const QUEUE: usize = 2;
-/// The most links of a connection.
-pub(crate) const MOST_LINKS: usize = 4_096;
+/// The most links of a connection, and of all together.
+const MOST_LINKS: usize = 4_096;
+const MOST_IN_ALL: usize = 100_000;
 /// Past so many keys that have gone while a connection took nothing, it is closed: its client begins anew.
 const MOST_GONE: usize = 100_000;
 
@@ -30,17 +31,6 @@ pub(crate) enum Says {
     Events(Arc<[Arc<str>]>),
     Synced,
     Unlinked(&'static str),
-}
-
-impl Says {
-    /// How many messages, and how many bytes of bodies.
-    fn size(&self) -> (u64, u64) {
-        match self {
-            Says::Event(body) => (1, body.len() as u64),
-            Says::Events(bodies) => (bodies.len() as u64, bodies.iter().map(|body| body.len() as u64).sum()),
-            _ => (1, 0),
-        }
-    }
 }
 
 /// What a connection asks for.
@@ -73,16 +63,6 @@ impl Ask {
     }
 }
 
-/// What was handed to connections at one time.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Delivered {
-    pub(crate) messages: u64,
-    /// About.
-    pub(crate) bytes: u64,
-    /// Times that a link has missed something.
-    pub(crate) skipped: u64,
-}
-
 /// The queue of a connection.
 pub(crate) fn queue() -> (mpsc::Sender<Parcel>, mpsc::Receiver<Parcel>) {
     mpsc::channel(QUEUE)
@@ -97,6 +77,8 @@ struct Connection {
     /// What it is told next.
     next: Parcel,
     room: bool,
+    /// How many keys have gone of what it has missed.
+    gone: usize,
 }
 
 #[derive(Debug)]
@@ -161,6 +143,7 @@ impl Lanes {
                     waiting: BTreeSet::new(),
                     next: Parcel::new(),
                     room: false,
+                    gone: 0,
                 };
                 self.connections.insert(number, connection);
             }
@@ -193,6 +176,7 @@ impl Lanes {
     }
 
     fn link(&mut self, number: u64, to: Arc<str>, place: Place, sync: bool) {
+        let in_all: usize = self.connections.values().map(|connection| connection.links.len()).sum();
         let Some(connection) = self.connections.get_mut(&number) else { return };
         connection.waiting.insert(to.clone());
         if let Some(link) = connection.links.get_mut(&to) {
@@ -200,7 +184,7 @@ impl Lanes {
             link.state = State::New { sync };
             return;
         }
-        if connection.links.len() == MOST_LINKS {
+        if connection.links.len() >= MOST_LINKS || in_all >= MOST_IN_ALL {
             connection.waiting.remove(&to);
             return self.tell(number, to, Says::Unlinked("@tooManyLinks"));
         }
@@ -272,9 +256,9 @@ impl Lanes {
         self.views.iter().any(|(of, kept)| matches!(of, Of::Meta(_)) && (beat || !kept.is_loaded()))
     }
 
-    /// Tells everybody what has changed, and who is new what there is.
-    pub(crate) fn deliver(&mut self) -> Delivered {
-        let mut delivered = Delivered::default();
+    /// Tells everybody what has changed, and who is new what there is. How many links have missed something.
+    pub(crate) fn deliver(&mut self) -> u64 {
+        let mut skipped = 0;
         for connection in self.connections.values_mut() {
             connection.room = connection.parcels.capacity() > 0;
         }
@@ -286,8 +270,8 @@ impl Lanes {
             if changed.is_empty() {
                 continue;
             }
-            delivered.skipped += tell_maps(&mut self.connections, &mut self.closed, kept, &changed);
-            delivered.skipped += tell_values(&mut self.connections, kept, &changed);
+            skipped += tell_maps(&mut self.connections, &mut self.closed, kept, &changed);
+            skipped += tell_values(&mut self.connections, kept, &changed);
         }
         for (number, connection) in &mut self.connections {
             if connection.room && !connection.waiting.is_empty() {
@@ -295,11 +279,6 @@ impl Lanes {
             }
             if connection.room && !connection.next.is_empty() {
                 let next = std::mem::take(&mut connection.next);
-                for (to, says) in &next {
-                    let (messages, length) = says.size();
-                    delivered.messages += messages;
-                    delivered.bytes += messages * to.len() as u64 + length;
-                }
                 if connection.parcels.try_send(next).is_err() {
                     self.closed.push(*number);
                 }
@@ -308,7 +287,7 @@ impl Lanes {
         for number in std::mem::take(&mut self.closed) {
             self.leave(number);
         }
-        delivered
+        skipped
     }
 }
 
@@ -335,8 +314,10 @@ fn tell_maps(
         }
         if let State::Behind(gone) = &mut link.state {
             skipped += 1;
+            let before = gone.len();
             gone.extend(changed.iter().filter(|(_, there)| !there).map(|(key, _)| key.clone()));
-            if gone.len() > MOST_GONE {
+            connection.gone += gone.len() - before;
+            if connection.gone > MOST_GONE {
                 closed.push(*number);
             }
         }
@@ -373,8 +354,8 @@ fn tell_values(connections: &mut HashMap<u64, Connection>, kept: &Kept, changed:
 impl Connection {
     /// Tells who is new what there is, and who has missed something what it is now.
     fn catch_up(&mut self, views: &mut BTreeMap<Of, Kept>) {
-        let next = &mut self.next;
-        let links = &mut self.links;
+        let (next, links) = (&mut self.next, &mut self.links);
+        self.gone = 0;
         self.waiting.retain(|to| {
             let Some(link) = links.get_mut(to) else { return false };
             let Some(kept) = views.get_mut(&link.of).filter(|kept| kept.is_loaded()) else { return true };

@@ -22,7 +22,7 @@ use super::commands::{Teller, Told};
 use super::lanes::{Ask, Parcel, Says, queue};
 use super::session::{Do, Session};
 use crate::guard::{Guard, Said};
-use crate::hub::Hub;
+use crate::hub::{Counts, Hub};
 
 /// The most bytes of a message of a client.
 const LONGEST: usize = 64 << 10;
@@ -108,7 +108,7 @@ pub(crate) async fn serve(
     };
     let why = tokio::select! {
         why = client.listen(&mut stream, &heard) => why,
-        why = speak(&mut sink, &mut told, &mut answered, &heard) => why,
+        why = speak(&mut sink, &shared.hub.counts, &mut told, &mut answered, &heard) => why,
     };
     drop(leaving);
     if let Some((code, mut reason)) = why {
@@ -272,6 +272,7 @@ impl Client<'_> {
 
 async fn speak(
     sink: &mut SplitSink<Socket, Message>,
+    counts: &Counts,
     parcels: &mut mpsc::Receiver<Parcel>,
     answers: &mut mpsc::Receiver<&'static str>,
     heard: &Heard,
@@ -285,7 +286,7 @@ async fn speak(
             parcel = parcels.recv() => match parcel {
                 Some(parcel) => {
                     for (to, says) in parcel {
-                        say(sink, &to, says).await?;
+                        say(sink, counts, &to, says).await?;
                     }
                     sink.flush().await.ok()?;
                 }
@@ -301,12 +302,14 @@ async fn speak(
     }
 }
 
-async fn say(sink: &mut SplitSink<Socket, Message>, to: &str, says: Says) -> Option<()> {
+async fn say(sink: &mut SplitSink<Socket, Message>, counts: &Counts, to: &str, says: Says) -> Option<()> {
     let mut feed = async |what: &str, body: &str| {
         let mut text = String::with_capacity(what.len() + to.len() + body.len());
         text.push_str(what);
         text.push_str(to);
         text.push_str(body);
+        counts.frames.fetch_add(1, Ordering::Relaxed);
+        counts.bytes.fetch_add(text.len() as u64, Ordering::Relaxed);
         sink.feed(Message::text(text)).await.ok()
     };
     match says {
