@@ -4,7 +4,7 @@ import { between, Camera, earth, plane } from './camera.js';
 import { isTime, number } from './charts.js';
 import { missing } from './columns.js';
 import { Ground } from './ground.js';
-import { channels, KINDS, ofPage, OTHER, RAMP, texture } from './palette.js';
+import { KINDS, ofPage, OTHER, RAMP, texture } from './palette.js';
 import { PARTS, Points } from './points.js';
 import { said, shown } from './rows.js';
 
@@ -359,15 +359,13 @@ export class MapPanel {
     this.points.draw({
       camera: this.camera, origin: this.origin ?? [0, 0], clock: now, moves: moves || !this.map.to,
       now: moves ? (this.clock - this.base) / 1000 : now, lines: Boolean(this.map.to) && this.columns.slots.size <= MOST_LINES,
-      round: Boolean(this.map.to && this.map.earth), bright: channels(this.dark() ? '#ffffff' : '#fff3b0').map((part) => part / 255),
+      round: Boolean(this.map.to && this.map.earth), bright: [1, 1, 1],
     });
     this.frames += 1;
     this.again = now < this.glowing || (moves && Math.abs(this.clock - this.newest) > 100) || this.wide;
     this.asked = now + (this.takes < SLOW ? 0 : Math.min(this.takes, 0.5));
     if (this.again) this.wake();
   }
-
-  dark() { return getComputedStyle(document.documentElement).colorScheme.includes('dark'); }
 
   /** The clock of the data goes on towards the newest time in it. */
   tick(now) {
