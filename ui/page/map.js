@@ -319,16 +319,25 @@ export class MapPanel {
     change();
     this.elsewhere = true;
     this.tip.hidden = true;
-    this.wake();
+    this.wake(true);
     this.moved(this);
   }
 
-  /** Draws when there is time for it. Where pictures take long, as without a graphics processor, the page has half of the time. */
-  wake() {
-    if (this.waiting) return;
-    const draw = () => { this.waiting = requestAnimationFrame(() => this.picture()); };
-    if (this.takes < SLOW) draw();
-    else this.waiting = setTimeout(draw, Math.min(this.takes, 0.5) * 1000);
+  /**
+   * Draws when there is time for it. Where pictures take long, as without a graphics processor, the page has half of the time;
+   * for who wants less motion, there are two a second. What somebody does is seen `soon`.
+   */
+  wake(soon = false) {
+    if (this.waiting && !(soon && this.resting)) return;
+    clearTimeout(this.resting);
+    const draw = () => {
+      this.resting = null;
+      this.waiting = requestAnimationFrame(() => this.picture());
+    };
+    const rest = still.matches ? 0.5 : this.takes < SLOW ? 0 : Math.min(this.takes, 0.5);
+    if (soon || !rest) return draw();
+    this.resting = setTimeout(draw, rest * 1000);
+    this.waiting = this.resting;
   }
 
   picture() {
@@ -336,7 +345,7 @@ export class MapPanel {
     if (!this.element.isConnected || !this.points) return;
     const now = seconds();
     // Pictures that follow one another at once are as far apart as they take.
-    if (this.again) this.takes += (Math.min(now - this.asked, 1) - this.takes) * 0.2;
+    if (this.again && !still.matches) this.takes += (Math.min(Math.max(now - this.asked, 0), 1) - this.takes) * 0.2;
     const theme = ofPage('--land');
     if (this.elsewhere || theme !== this.theme) {
       [this.elsewhere, this.theme] = [false, theme];
