@@ -117,7 +117,7 @@ pub fn build(flow: &mut Flow<'_>, run: u64, extras: Extras) -> Shown {
         flow.view("intersections", &crossings)
             .map(Map::plane("column", "row").colour("light").links("jammed"))
             .chart(Chart::count().by("light").titled("Lights"))
-            .chart(Chart::count().by("congested").titled("Intersections that are congested"));
+            .chart(Chart::count().by("congested").titled("Congested, or not"));
         flow.view("queues", &forecasters)
             .chart(
                 Chart::against("expected.0", "waiting.0")

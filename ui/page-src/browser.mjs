@@ -71,8 +71,8 @@ const browser = await chromium.launch({
 });
 
 /** A page that has had its first frame; complains of errors in its scripts. */
-async function open(job, { path = '', width = 1280, height = 900, dark = false, scale = 1 } = {}) {
-  const context = await browser.newContext({ viewport: { width, height }, colorScheme: dark ? 'dark' : 'light', deviceScaleFactor: scale });
+async function open(job, { path = '', width = 1280, height = 900, dark = false, scale = 1, motion = false } = {}) {
+  const context = await browser.newContext({ viewport: { width, height }, colorScheme: dark ? 'dark' : 'light', deviceScaleFactor: scale, reducedMotion: motion ? 'no-preference' : 'reduce' });
   const page = await context.newPage();
   // While one works on the page: its scripts and styles as they are, not those in the program.
   if (process.env.NEKTON_PAGE) {
@@ -135,7 +135,7 @@ const cases = {
       // A plane is opened from the map's view, by its row.
       await page.goto(`${job.url}#/aloft`);
       await page.waitForSelector('.table tbody tr');
-      await until('a map of lines', () => page.evaluate(() => nekton.screen.panels?.map?.frames > 10));
+      await until('a map of lines', () => page.evaluate(() => nekton.screen.panels?.map?.frames > 3));
       await picture(page, 'screens-map');
       await page.fill('input[type=search]', 'origin=JFK late>15');
       await until('what the filter lets through', () => page.evaluate(() => {
@@ -199,7 +199,7 @@ const cases = {
     const things = Number(process.env.NEKTON_THINGS || 20_000);
     const job = new Job('swarm', ['--things', String(things), '--changes', String(things / 10)]);
     try {
-      const page = await open(job, { path: '#/things' });
+      const page = await open(job, { path: '#/things', motion: true });
       await until('all of them', () => page.evaluate((all) => nekton.screen.panels?.map?.columns.slots.size === all, things));
       const measured = await page.evaluate(async () => {
         const { map } = nekton.screen.panels;

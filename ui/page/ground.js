@@ -16,7 +16,8 @@ function load() {
           x += line[at];
           y += line[at + 1];
           const place = [earth.x(x / parts), earth.y(y / parts)];
-          if (at) drawn.lineTo(...place);
+          // What goes over the date line goes on at the other side.
+          if (at && Math.abs(line[at]) < 180 * parts) drawn.lineTo(...place);
           else drawn.moveTo(...place);
         }
         if (closed) drawn.closePath();

@@ -4,7 +4,7 @@ import { between, Camera, earth, plane } from './camera.js';
 import { isTime, number } from './charts.js';
 import { missing } from './columns.js';
 import { Ground } from './ground.js';
-import { channels, KINDS, ofPage, OTHER, RAMP, texture } from './palette.js';
+import { KINDS, ofPage, OTHER, RAMP, texture } from './palette.js';
 import { PARTS, Points } from './points.js';
 import { said, shown } from './rows.js';
 
@@ -319,16 +319,25 @@ export class MapPanel {
     change();
     this.elsewhere = true;
     this.tip.hidden = true;
-    this.wake();
+    this.wake(true);
     this.moved(this);
   }
 
-  /** Draws when there is time for it. Where pictures take long, as without a graphics processor, the page has half of the time. */
-  wake() {
-    if (this.waiting) return;
-    const draw = () => { this.waiting = requestAnimationFrame(() => this.picture()); };
-    if (this.takes < SLOW) draw();
-    else this.waiting = setTimeout(draw, Math.min(this.takes, 0.5) * 1000);
+  /**
+   * Draws when there is time for it. Where pictures take long, as without a graphics processor, the page has half of the time;
+   * for who wants less motion, there are two a second. What somebody does is seen `soon`.
+   */
+  wake(soon = false) {
+    if (this.waiting && !(soon && this.resting)) return;
+    clearTimeout(this.resting);
+    const draw = () => {
+      this.resting = null;
+      this.waiting = requestAnimationFrame(() => this.picture());
+    };
+    const rest = still.matches ? 0.5 : this.takes < SLOW ? 0 : Math.min(this.takes, 0.5);
+    if (soon || !rest) return draw();
+    this.resting = setTimeout(draw, rest * 1000);
+    this.waiting = this.resting;
   }
 
   picture() {
@@ -336,7 +345,7 @@ export class MapPanel {
     if (!this.element.isConnected || !this.points) return;
     const now = seconds();
     // Pictures that follow one another at once are as far apart as they take.
-    if (this.again) this.takes += (Math.min(now - this.asked, 1) - this.takes) * 0.2;
+    if (this.again && !still.matches) this.takes += (Math.min(Math.max(now - this.asked, 0), 1) - this.takes) * 0.2;
     const theme = ofPage('--land');
     if (this.elsewhere || theme !== this.theme) {
       [this.elsewhere, this.theme] = [false, theme];
@@ -359,15 +368,13 @@ export class MapPanel {
     this.points.draw({
       camera: this.camera, origin: this.origin ?? [0, 0], clock: now, moves: moves || !this.map.to,
       now: moves ? (this.clock - this.base) / 1000 : now, lines: Boolean(this.map.to) && this.columns.slots.size <= MOST_LINES,
-      round: Boolean(this.map.to && this.map.earth), bright: channels(this.dark() ? '#ffffff' : '#fff3b0').map((part) => part / 255),
+      round: Boolean(this.map.to && this.map.earth), bright: [1, 1, 1],
     });
     this.frames += 1;
     this.again = now < this.glowing || (moves && Math.abs(this.clock - this.newest) > 100) || this.wide;
     this.asked = now + (this.takes < SLOW ? 0 : Math.min(this.takes, 0.5));
     if (this.again) this.wake();
   }
-
-  dark() { return getComputedStyle(document.documentElement).colorScheme.includes('dark'); }
 
   /** The clock of the data goes on towards the newest time in it. */
   tick(now) {

@@ -59,7 +59,7 @@ async function about() {
     // Another job, or another run of it, may be there now.
     const other = state.about?.started !== of.started || views.join() !== state.views.join();
     state.about = of;
-    state.looks = new Map(shown.map(({ view, map, charts }) => [view, { map, charts, described: Boolean(map || charts.length) }]));
+    state.looks = new Map(shown.map(({ view, size, map, charts }) => [view, { size, map, charts, described: Boolean(map || charts.length) }]));
     at('job').textContent = of.job;
     if (other) {
       names(views);

@@ -42,7 +42,7 @@ void main() {
   float at = u_moves ? clamp((u_now - a_time.x) / max(a_time.y, 0.001), 0.0, 1.0) : 0.0;
   gl_Position = screen(between(a_way.xy, a_way.zw, at));
   v_glow = clamp(1.0 - (u_clock - a_look.z), 0.0, 1.0);
-  float radius = a_look.y * (1.0 + 0.5 * v_glow);
+  float radius = a_look.y * (1.0 + 0.45 * v_glow);
   v_radius = radius * u_pixels;
   gl_PointSize = a_look.y < 0.0 ? 0.0 : (2.0 * radius + 1.0) * u_pixels;
   if (a_look.y < 0.0) gl_Position = vec4(2.0, 2.0, 2.0, 1.0);
@@ -57,7 +57,7 @@ void main() {
   float within = clamp(v_radius + 0.5 - away, 0.0, 1.0);
   if (within <= 0.0) discard;
   float alpha = within * mix(0.82, 1.0, v_glow);
-  colour = vec4(mix(v_colour.rgb, u_bright, 0.55 * v_glow) * alpha, alpha);
+  colour = vec4(mix(v_colour.rgb, u_bright, 0.4 * v_glow) * alpha, alpha);
 }`;
 
 const LINE = `${HEAD}${INPUTS}${PLACE}

@@ -6,7 +6,7 @@ import { MapPanel } from './map.js';
 import { ChartPanel, History, Plot } from './series.js';
 import { Table, at, differences, fields, glow, naming, said, shown } from './rows.js';
 
-/** The most records of a map and of charts, and of those for which there is no room. */
+/** The most records of a map and of charts: of large views, of which few are watched at a time, and of others. */
 const MOST_POINTS = 200000;
 const FEWER_POINTS = 10000;
 /** What of a view's description is on the page of all views. */
@@ -52,8 +52,12 @@ export class Overview {
     this.title = '';
     const some = views.slice(0, 16);
     const described = some.filter((view) => looks.get(view)?.described);
-    const columns = described.map((view) => ({ view, fields: needed(looks.get(view)), limit: MOST_POINTS }));
-    const parts = live.watch([...some.map((view) => ({ view, limit: 200 })), ...columns]);
+    this.large = new Set(described.filter((view) => looks.get(view).size > FEWER_POINTS));
+    this.ask = (anew) => live.watch([
+      ...some.map((view) => ({ view, limit: 200 })),
+      ...described.map((view) => ({ view, fields: asked(looks.get(view)), limit: this.large.has(view) ? MOST_POINTS : FEWER_POINTS })),
+    ], { anew });
+    const parts = this.ask(true);
     this.element = element('div', { className: 'cards' });
     this.cards = some.map((view, index) => {
       const rows = parts[index];
@@ -88,10 +92,18 @@ export class Overview {
       spark(card.line, card.moved);
       card.moved = [...card.moved.slice(-59), 0];
     });
+    const grown = this.cards.filter(({ view, panels }) => panels?.columns.more && !this.large.has(view));
+    if (!grown.length) return;
+    for (const { view } of grown) this.large.add(view);
+    const parts = this.ask(false);
+    for (const card of grown) card.panels.of(parts[card.part]);
   }
 
   get table() { return this.cards[0]?.table; }
 }
+
+/** The fields that are asked for. A chart of how many there are needs none, and columns one. */
+const asked = (look) => (needed(look).length ? needed(look) : ['key']);
 
 /** The fields that have a small line in each row of the table. */
 const sparks = (look) => (look?.charts ?? []).filter((chart) => chart.kind === 'sparks').map((chart) => chart.field);
@@ -106,7 +118,7 @@ export class ViewScreen {
     const look = looks.get(view);
     this.look = look?.described ? look : null;
     this.sparks = sparks(look);
-    this.most = MOST_POINTS;
+    this.most = look?.size > FEWER_POINTS ? MOST_POINTS : FEWER_POINTS;
     this.filter = element('input', {
       type: 'search', value: filter, placeholder: 'filter: words, or field>15', maxLength: 500,
       ariaLabel: 'Filter', autocomplete: 'off', spellcheck: false,
@@ -127,11 +139,9 @@ export class ViewScreen {
   show(within = '') {
     const filter = this.filter.value.trim();
     this.remember(filter);
-    const names = this.look ? needed(this.look) : [];
     const wanted = [{ view: this.view, filter, limit: 1000 }];
     const whole = [filter, within].filter(Boolean).join(' ');
-    // A chart of how many there are needs no field.
-    if (this.look && (names.length || this.look.charts.length)) wanted.push({ view: this.view, filter: whole, fields: names.length ? names : ['key'], limit: this.most });
+    if (this.look && (this.look.map || this.look.charts.length)) wanted.push({ view: this.view, filter: whole, fields: asked(this.look), limit: this.most });
     const [rows, columns] = this.live.watch(wanted, { anew: false });
     if (this.table?.rows !== rows) {
       const open = (row) => { location.hash = address(this.view, row.key); };
@@ -169,12 +179,14 @@ export class ViewScreen {
     const size = sizes[this.view];
     if (deltas) {
       this.table.update(deltas[0]);
-      const refused = this.panels?.columns.error?.startsWith('too many') && this.most > FEWER_POINTS;
+      const { columns } = this.panels ?? {};
+      const refused = columns?.error?.startsWith('too many') && this.most > FEWER_POINTS;
       if (!this.look && found.ready && found.rows.size) {
         this.look = guess(found.rows, size ?? found.rows.size);
         if (needed(this.look).length) this.show();
-      } else if (refused) {
-        this.most = FEWER_POINTS;
+      } else if (refused || (columns?.more && this.most < MOST_POINTS && !this.refused)) {
+        this.refused ||= refused;
+        this.most = refused ? FEWER_POINTS : MOST_POINTS;
         this.show(this.within);
       }
     }
