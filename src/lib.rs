@@ -40,6 +40,7 @@
 
 mod access;
 mod cluster;
+mod commands;
 mod config;
 mod pseudonyms;
 mod publish;
@@ -82,6 +83,7 @@ mod pages {
         time: "docs/time.md",
         running: "docs/running.md",
         screens: "docs/screens.md",
+        warp: "docs/warp.md",
         consistent_reading: "docs/consistent-reading.md",
         pulsar: "docs/pulsar.md",
         sandbox: "docs/sandbox.md",

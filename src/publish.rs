@@ -101,7 +101,7 @@ impl Publisher {
         Self::open_at(&runner.topics_of("publisher")?.shared(), topic, partitions)
     }
 
-    fn open_at(topics: &dyn Topics, topic: &str, partitions: u32) -> Result<Self> {
+    pub(crate) fn open_at(topics: &dyn Topics, topic: &str, partitions: u32) -> Result<Self> {
         let settings = SinkSettings { envelope: Envelope::Events, schema: None, partitions };
         let sink = topics.sink(topic, &settings)?;
         let woken = Arc::new(Woken::default());
@@ -133,7 +133,13 @@ impl Publisher {
         K: Serialize + Hash + ?Sized,
         E: Serialize + ?Sized,
     {
-        let message = Message { key: Some(json(&self.topic, key)?), value: Some(json(&self.topic, event)?) };
+        let event = json(&self.topic, event)?;
+        self.publish_json(key, event)
+    }
+
+    /// The same of an event that is JSON already.
+    pub(crate) fn publish_json<K: Serialize + Hash + ?Sized>(&mut self, key: &K, event: Bytes) -> Result<()> {
+        let message = Message { key: Some(json(&self.topic, key)?), value: Some(event) };
         let number = (fixed_hash(key) >> 32) % self.partitions.len() as u64;
         let partition = &mut self.partitions[number as usize];
         partition.bytes += size(&message);

@@ -19,6 +19,7 @@ use nekton_ui::About;
 
 use crate::access::Access;
 use crate::cluster::ClusterFlags;
+use crate::commands::Writing;
 use crate::screens::ScreenFlags;
 use crate::topics::ByUrl;
 
@@ -438,6 +439,12 @@ impl Runner {
             )));
         }
         let topics = self.topics_of(name)?;
+        // A job that ends with its inputs would wait for those who might tell it something; a replay is told nothing.
+        let told = match self.until_end || self.from.is_some() || self.process > 0 {
+            true => None,
+            // Its own name, as others may write the topic as well.
+            false => Some(self.topics_of(&format!("{name}-commands"))?.shared()),
+        };
         let checkpoints = match &self.checkpoints_url()?[..] {
             "none" => None,
             url => Some(Checkpoints { store: crate::topics::open_store(url)?, every: self.checkpoint_every }),
@@ -483,12 +490,20 @@ impl Runner {
         }
         let about =
             About { workers: self.workers * self.processes, processes: self.processes, ..About::job(name) };
-        let screens = match self.process {
+        let mut screens = match self.process {
             0 => self.screens.open(about, &config.live)?,
             _ => None,
         };
+        let commands = screens.as_mut().and_then(|screens| screens.commands());
+        let writing = commands.zip(told).map(|(commands, told)| {
+            Writing::start(commands, told, config.live.clone(), config.new_topic_partitions)
+        });
+        let writing = writing.transpose()?;
         let done = nekton_engine::run(config, Arc::new(topics), program);
         drop(screens);
+        if let Some(writing) = writing {
+            writing.end();
+        }
         done
     }
 

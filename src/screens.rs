@@ -34,11 +34,30 @@ impl ScreenFlags {
             })
             .transpose()?;
         let name = about.job.clone();
+        if !matches!(self.listen, Some(Listen::Nowhere)) {
+            allow_files();
+        }
         let screens = Screens::open(self.listen.unwrap_or_default(), token, about, live.clone())?;
         if let Some(screens) = &screens {
             let invitation = screens.invitation();
             live.when_begun(move || crate::say(format_args!("{name} {invitation}")));
         }
         Ok(screens)
+    }
+}
+
+/// Lets the process have as many files open as clients may connect, and its topics and checkpoints beside them, as far as
+/// the system allows: many begin with 1,024, which a crowd of clients would use up.
+fn allow_files() {
+    #[cfg(unix)]
+    {
+        use nix::sys::resource::{Resource, getrlimit, setrlimit};
+        const ENOUGH: u64 = 8_192;
+        if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
+            && soft < ENOUGH.min(hard)
+            && let Err(error) = setrlimit(Resource::RLIMIT_NOFILE, ENOUGH.min(hard), hard)
+        {
+            tracing::debug!(%error, "the limit of open files stays as it is");
+        }
     }
 }

@@ -3,6 +3,8 @@
 
 #[path = "common/example.rs"]
 mod example;
+#[path = "common/lines.rs"]
+mod topic;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -26,8 +28,7 @@ fn run(folder: &Path, workers: &str, minutes: &str) -> String {
 }
 
 fn lines(folder: &Path, topic: &str) -> Vec<Value> {
-    let text = std::fs::read_to_string(folder.join(topic).join("0.jsonl")).unwrap();
-    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    topic::lines(&folder.join(topic)).into_iter().flatten().collect()
 }
 
 fn number(value: &Value) -> u64 {

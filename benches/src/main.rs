@@ -4,6 +4,7 @@
 mod again;
 mod checkpoints;
 mod durability;
+mod fanout;
 mod latency;
 mod learn;
 mod links;
@@ -18,6 +19,7 @@ mod random;
 mod recovery;
 mod report;
 mod w1;
+mod warp;
 mod windows;
 
 use clap::{Parser, Subcommand};
@@ -56,8 +58,12 @@ enum Bench {
     Recovery(recovery::Options),
     /// Sizes of checkpoints, against the state and against what has changed.
     Checkpoints(checkpoints::Options),
+    /// One view to many clients: the job's throughput with and without them, and what one of them costs.
+    Fanout(fanout::Options),
     /// A backlog and latency on a real Apache Pulsar, against pulsar-perf. Needs Java 17 and, the first time, Maven.
     Pulsar(pulsar::Options),
+    /// Commands of a client of SwimOS's protocol, to agents and back to 1,000 links, against a publisher.
+    Warp(warp::Options),
 }
 
 fn main() {
@@ -73,6 +79,8 @@ fn main() {
         Bench::Durability(options) => Some(durability::run(&options)),
         Bench::Recovery(options) => recovery::run(&options),
         Bench::Checkpoints(options) => Some(checkpoints::run(&options)),
+        Bench::Fanout(options) => fanout::run(&options),
+        Bench::Warp(options) => Some(warp::run(&options)),
         Bench::Pulsar(options) => match pulsar::run(&options) {
             Ok(report) => Some(report),
             Err(error) => {

@@ -21,9 +21,19 @@ pub fn peak() -> u64 {
 
 /// The processor time of all threads that live now.
 pub fn cpu() -> Duration {
+    cpu_of("")
+}
+
+/// The same of those whose names begin so.
+pub fn cpu_of(name: &str) -> Duration {
     let mut nanoseconds = 0;
     for thread in fs::read_dir("/proc/self/task").expect("Linux has /proc/self/task").flatten() {
         // A thread may end meanwhile.
+        let named =
+            || fs::read_to_string(thread.path().join("comm")).is_ok_and(|comm| comm.starts_with(name));
+        if !name.is_empty() && !named() {
+            continue;
+        }
         let Ok(stat) = fs::read_to_string(thread.path().join("schedstat")) else { continue };
         nanoseconds += stat.split_whitespace().next().and_then(|field| field.parse().ok()).unwrap_or(0);
     }

@@ -20,6 +20,14 @@ pub(crate) fn cells<T: DeserializeOwned>(record: &RawRecord) -> Result<T, String
     T::deserialize(fields).map_err(|error| error.to_string())
 }
 
+/// Reads one JSON value as what `T` wants there; text that is no such value, as the JSON that it is.
+pub(crate) fn cell<T: DeserializeOwned>(json: &str) -> Result<T, String> {
+    T::deserialize(Cell(json)).or_else(|error| {
+        let nested = serde_json::from_str::<Name<'_>>(json).ok();
+        nested.and_then(|Name(text)| serde_json::from_str(&text).ok()).ok_or(error.to_string())
+    })
+}
+
 impl<'a> Deserializer<'a> for Fields<'a> {
     type Error = Error;
     fn deserialize_any<V: Visitor<'a>>(self, visitor: V) -> Result<V::Value, Error> {

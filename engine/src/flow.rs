@@ -16,7 +16,8 @@ use timely::dataflow::{Scope, StreamVec};
 
 use crate::agents::{Agent, Agents, Collections, EventsOnly, Hears, Key, Linking, Reads, Record, root};
 use crate::cells::cells;
-use crate::connect::{RawRecord, Waker};
+use crate::command::{self, Command};
+use crate::connect::{Envelope, RawRecord, SinkSettings, Waker};
 use crate::dead_letter::DeadLetter;
 use crate::durable::check::Root;
 use crate::durable::commit::{Asked, Program, Report, commit};
@@ -244,10 +245,7 @@ impl<'s> Flow<'s> {
             return self.events_of(empty(self.scope));
         };
         if shared.rehearse(|_| {}) {
-            if shared.config.on_bad_input == crate::job::OnBadInput::DeadLetter {
-                self.sink(&format!("{topic}.dead-letter"), &self.events_of::<DeadLetter>(empty(self.scope)));
-            }
-            return self.events_of(empty(self.scope));
+            return self.rehearse_topic(topic);
         }
         let feed = |waker: Waker| TopicFeed::new(topic, opened, decode, at, shared.clone(), waker);
         let sourced = source(self.scope, topic, number, &self.inner.pace, &shared, feed);
@@ -258,6 +256,57 @@ impl<'s> Flow<'s> {
             self.sink(&format!("{topic}.dead-letter"), &dead_letters);
         }
         self.events_of(sourced.events)
+    }
+
+    /// A topic of a program that is only built.
+    fn rehearse_topic<T: Event>(&mut self, topic: &str) -> Events<'s, T> {
+        if self.inner.shared.config.on_bad_input == crate::job::OnBadInput::DeadLetter {
+            self.sink(&format!("{topic}.dead-letter"), &self.events_of::<DeadLetter>(empty(self.scope)));
+        }
+        self.events_of(empty(self.scope))
+    }
+
+    /// What people and programs tell agents while the job runs: the events of a topic, which is created where it does not exist.
+    /// A program has one such topic, and tells commands apart by their view and lane.
+    ///
+    /// Clients of the job's server write to it; so may anybody else. As with any other event, a command is not
+    /// lost once it is in the topic, and what it did comes about again when the job goes on from a checkpoint.
+    ///
+    /// ```
+    /// # mod setup { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/setup.rs")); } use setup::*;
+    /// // The topic `commands`: {"view":"sensors","key":"7","lane":"set","body":21}
+    /// # let command = r#"{"view":"sensors","key":"7","lane":"set","body":21}"#;
+    /// # let topics = job(&[("readings", &["[7,64]"]), ("commands", &[command])], |flow| {
+    /// let readings = flow.events::<(u64, i64)>("readings");
+    /// let commands = flow.commands::<u64, i64>("commands");
+    /// let set = commands.filter(|command| command.lane == "set").map(|command| (command.key, command.body));
+    /// let sensors = readings.concat(&set).agents::<Sensor>("sensors", |(sensor, _)| *sensor);
+    /// flow.view("sensors", &sensors);
+    /// # flow.sink("set", &set);
+    /// # });
+    /// # assert_eq!(topics.lines("set"), ["[7,21]"]);
+    /// ```
+    pub fn commands<K: Event, B: Event>(&mut self, topic: &str) -> Events<'s, Command<K, B>> {
+        let shared = self.inner.shared.clone();
+        if !shared.config.live.take_commands(topic) {
+            let error =
+                format!("the program has another topic of commands than {topic:?}: take them from one");
+            shared.fail(Error::config(error));
+        }
+        // Nobody may have told anything yet.
+        if shared.rehearse(|_| {}) {
+            self.number("topic", topic);
+            return self.rehearse_topic(topic);
+        }
+        if shared.config.replay_from.is_none() {
+            let partitions = shared.config.new_topic_partitions;
+            let settings = SinkSettings { envelope: Envelope::Events, schema: None, partitions };
+            let created = shared.sink(topic, &settings);
+            if self.failing(created).is_none() {
+                return self.events_of(empty(self.scope));
+            }
+        }
+        self.events_with(topic, command::decode)
     }
 
     /// Events from a feed of one's own: each worker's share, as `feed` makes it from the worker's

@@ -1,6 +1,6 @@
 //! What a job is told before it starts, what its workers share while it runs, what it says at its end.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,7 +12,9 @@ use crate::durable::check::Built;
 use crate::durable::replay::Checkpoint;
 use crate::durable::{Checkpoints, Durable};
 use crate::error::{Error, Kind, Result};
-use crate::live::{InFlight, Live};
+use crate::gauges::Gauges;
+use crate::histogram::Histogram;
+use crate::live::{Counted, InFlight, Live};
 use crate::machine::Machine;
 use crate::simulator::Simulator;
 use crate::time::Time;
@@ -223,7 +225,7 @@ impl Stop {
     pub(crate) fn add_waker(&self, waker: Waker) {
         self.0.wakers.lock().unwrap_or_else(PoisonError::into_inner).push(waker);
     }
-    fn wake_all(&self) {
+    pub(crate) fn wake_all(&self) {
         for waker in self.0.wakers.lock().unwrap_or_else(PoisonError::into_inner).iter() {
             waker();
         }
@@ -277,10 +279,33 @@ pub struct Counters {
     pub(crate) checkpoints: AtomicU64,
     /// All before this time is in a checkpoint.
     pub(crate) committed: AtomicU64,
+    /// How long the newest checkpoint took, in milliseconds, and how many bytes it refers to.
+    pub(crate) checkpoint_took: AtomicU64,
+    pub(crate) checkpoint_bytes: AtomicU64,
+    /// Bytes that writers have and have not said to be out.
+    pub(crate) unwritten: AtomicU64,
+    /// From when an epoch was begun until it had arrived everywhere; from when a record was published until it was read.
+    pub(crate) arriving: Histogram,
+    pub(crate) reading: Histogram,
+    by_name: Mutex<BTreeMap<(Counted, String), Arc<AtomicU64>>>,
     /// The last time that an earlier run has bound.
     pub(crate) replays: AtomicU64,
     /// A worker each.
     pub(crate) in_flight: Box<[InFlight]>,
+}
+
+impl Counters {
+    /// A number of one topic or root. What is added may be below zero, as it wraps around.
+    pub(crate) fn named(&self, what: Counted, name: &str) -> Arc<AtomicU64> {
+        let mut by_name = self.by_name.lock().unwrap_or_else(PoisonError::into_inner);
+        by_name.entry((what, name.to_owned())).or_default().clone()
+    }
+
+    pub(crate) fn by_name(&self) -> Vec<(Counted, String, u64)> {
+        let by_name = self.by_name.lock().unwrap_or_else(PoisonError::into_inner);
+        let each = by_name.iter();
+        each.map(|((what, name), count)| (*what, name.clone(), count.load(Ordering::Relaxed))).collect()
+    }
 }
 
 /// Sources that have been opened, by name.
@@ -290,6 +315,7 @@ pub(crate) type Sources = HashMap<String, Result<Arc<dyn Source>>>;
 pub(crate) struct Shared {
     pub(crate) config: JobConfig,
     pub(crate) counters: Arc<Counters>,
+    pub(crate) gauges: Arc<Gauges>,
     pub(crate) machine: Machine,
     topics: Arc<dyn Topics>,
     sources: Mutex<Sources>,
@@ -309,6 +335,7 @@ impl Shared {
                 in_flight: (0..config.workers).map(|_| InFlight::default()).collect(),
                 ..Counters::default()
             }),
+            gauges: Arc::new(Gauges::new(config.workers)),
             config,
             topics,
             sources: Mutex::default(),

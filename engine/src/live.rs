@@ -4,7 +4,10 @@ use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::job::Counters;
+use crate::dataflow::Dataflow;
+use crate::gauges::Gauges;
+use crate::histogram::Durations;
+use crate::job::{Counters, Stop};
 use crate::time::Time;
 use crate::watched::Watched;
 
@@ -32,9 +35,13 @@ pub struct Live(Arc<Mutex<Running>>);
 #[derive(Default)]
 struct Running {
     counters: Arc<Counters>,
+    gauges: Arc<Gauges>,
+    /// Wakes the workers.
+    stop: Stop,
     begun: bool,
     at_begin: Vec<Box<dyn FnOnce() + Send>>,
     views: Vec<Arc<dyn Watched>>,
+    commands: Option<String>,
 }
 
 impl fmt::Debug for Live {
@@ -64,8 +71,30 @@ pub struct Figures {
     pub checkpoints: u64,
     /// All before this time is in a checkpoint of this run; 0 before the first.
     pub committed: Time,
+    /// How long the newest checkpoint took from its time on, in milliseconds, and how many bytes it refers to.
+    pub checkpoint_took: u64,
+    /// See `checkpoint_took`.
+    pub checkpoint_bytes: u64,
+    /// Bytes of messages that have been handed to connectors, which have not said yet that these are out.
+    pub unwritten: u64,
+    /// How long epochs took from their beginning until they had arrived at every root, sink and view.
+    pub arriving: Durations,
+    /// How long it took from when a record was published until it was read, of one record in each batch, where topics
+    /// say when that was.
+    pub reading: Durations,
     /// Whether it runs, and has read again what an earlier run had read since its last checkpoint.
     pub ready: bool,
+}
+
+/// What is counted of each topic and root.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Counted {
+    /// Agents that a root has now, in this process.
+    Agents,
+    /// Events read from a topic.
+    Read,
+    /// Messages handed to a topic.
+    Written,
 }
 
 impl Live {
@@ -97,9 +126,25 @@ impl Live {
             in_flight,
             checkpoints: of(&counters.checkpoints),
             committed: of(&counters.committed),
+            checkpoint_took: of(&counters.checkpoint_took),
+            checkpoint_bytes: of(&counters.checkpoint_bytes),
+            unwritten: of(&counters.unwritten),
+            arriving: counters.arriving.read(),
+            reading: counters.reading.read(),
             // An earlier run has bound times up to the one that is replayed to.
             ready: begun && (of(&counters.replays) == 0 || before > of(&counters.replays)),
         }
+    }
+
+    /// What is counted of each topic and root in this process, by name.
+    pub fn by_name(&self) -> Vec<(Counted, String, u64)> {
+        let counters = self.lock().counters.clone();
+        counters.by_name()
+    }
+
+    /// The topic that the program reads commands from, if it does.
+    pub fn commands(&self) -> Option<String> {
+        self.lock().commands.clone()
     }
 
     /// Calls `then` once the program is built and its workers run; at once if they do already.
@@ -112,9 +157,31 @@ impl Live {
         running.at_begin.push(Box::new(then));
     }
 
-    pub(crate) fn attach(&self, counters: Arc<Counters>) {
+    /// Asks the workers for what [`Live::dataflow`] says. They are woken, and tell it in between two steps.
+    pub fn look(&self) {
+        let running = self.lock();
+        let (gauges, stop) = (running.gauges.clone(), running.stop.clone());
+        drop(running);
+        gauges.ask();
+        stop.wake_all();
+    }
+
+    /// The dataflow as its workers told it last: some milliseconds after [`Live::look`] this is new. Empty before the job runs. Cost:
+    /// a copy of a few numbers an operator; nothing for the workers.
+    pub fn dataflow(&self) -> Dataflow {
+        let gauges = self.lock().gauges.clone();
+        gauges.read()
+    }
+
+    pub(crate) fn attach(&self, counters: Arc<Counters>, gauges: Arc<Gauges>, stop: Stop) {
         let mut running = self.lock();
-        (running.counters, running.begun, running.views) = (counters, false, Vec::new());
+        *running = Running {
+            counters,
+            gauges,
+            stop,
+            at_begin: std::mem::take(&mut running.at_begin),
+            ..Running::default()
+        };
     }
 
     pub(crate) fn begin(&self) {
@@ -123,6 +190,11 @@ impl Live {
         let told = std::mem::take(&mut running.at_begin);
         drop(running);
         told.into_iter().for_each(|then| then());
+    }
+
+    /// Notes the topic of commands; whether there is no other one.
+    pub(crate) fn take_commands(&self, topic: &str) -> bool {
+        self.lock().commands.get_or_insert_with(|| topic.to_owned()) == topic
     }
 
     /// Adds a view; the workers of a process have the same one.

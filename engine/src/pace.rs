@@ -393,8 +393,13 @@ impl Pace {
         }
         self.arrived.set(frontier);
         let mut in_flight = self.in_flight.borrow_mut();
-        while in_flight.front().is_some_and(|&time| frontier.is_none_or(|f| time < f)) {
+        let (now, counters) = (self.shared.machine.now(), &self.shared.counters);
+        while let Some(&time) = in_flight.front().filter(|&&time| frontier.is_none_or(|f| time < f)) {
             in_flight.pop_front();
+            // What is read again has times of long ago.
+            if time > counters.replays.load(Ordering::Relaxed) {
+                counters.arriving.add(now.saturating_sub(time));
+            }
         }
         drop(in_flight);
         self.show();

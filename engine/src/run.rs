@@ -17,6 +17,7 @@ use crate::durable::check::{Built, Checked, Outlook, check as compare};
 use crate::durable::{Durable, LateWaker, replay, take_over};
 use crate::error::{Error, Kind, Result};
 use crate::flow::{Flow, Views};
+use crate::gauges::gauge;
 use crate::job::{JobConfig, Shared, Sources, Summary};
 use crate::pace::Pace;
 use crate::time::Time;
@@ -101,7 +102,7 @@ where
     machine.expect(config.workers);
     let (durable, storing) = durable.unzip();
     let shared = Arc::new(Shared::new(config, topics, durable).with_sources(sources));
-    shared.config.live.attach(shared.counters.clone());
+    shared.config.live.attach(shared.counters.clone(), shared.gauges.clone(), shared.config.stop.clone());
     if let Some(links) = &links {
         let shared = Arc::downgrade(&shared);
         links.watch(move |error| {
@@ -273,6 +274,10 @@ where
     let turn = if shared.rehearse(|_| {}) { None } else { shared.machine.enter(local) };
     let outcome = catch_unwind(AssertUnwindSafe(|| {
         let pace = Pace::new(shared.clone(), local);
+        // Simulated jobs run by the thousand, and nobody looks at them.
+        if !shared.machine.is_simulated() && !shared.rehearse(|_| {}) {
+            gauge(worker, &shared.gauges, local);
+        }
         worker.dataflow::<Time, _, _>(|scope| {
             let mut flow = Flow::new(scope, pace.clone(), shared.clone(), views.clone());
             program(&mut flow);

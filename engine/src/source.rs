@@ -16,6 +16,7 @@ use crate::durable::Bound;
 use crate::error::Result;
 use crate::events::Block;
 use crate::job::Shared;
+use crate::live::Counted;
 use crate::pace::{Pace, Quantum};
 use crate::time::Time;
 
@@ -143,6 +144,7 @@ where
     let name = name.to_owned();
     let durable = shared.keeps().is_some();
     let (pace, shared) = (pace.clone(), shared.clone());
+    let read_here = shared.counters.named(Counted::Read, &name);
     builder.build_reschedule(move |capabilities| {
         let mut capabilities = Some(capabilities);
         let mut quantum = Quantum::new();
@@ -281,6 +283,7 @@ where
                     let mut session = handle.session(&held[0]);
                     for mut block in reading.blocks.drain(..) {
                         shared.counters.events.fetch_add(block.events.len() as u64, Ordering::Relaxed);
+                        read_here.fetch_add(block.events.len() as u64, Ordering::Relaxed);
                         block.order.source = number;
                         session.give(block);
                     }

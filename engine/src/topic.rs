@@ -26,6 +26,8 @@ pub(crate) struct TopicFeed<D> {
     /// Where to go on, so that every partition has its turn.
     next: usize,
     records: Vec<RawRecord>,
+    /// When the first of what was read last was published, where that is known.
+    published: Option<Time>,
     /// Whether something was still being published at the last look.
     held_open: bool,
     /// The time that was last read again.
@@ -75,6 +77,7 @@ impl<D> TopicFeed<D> {
             seen: 0,
             next: 0,
             records: Vec::new(),
+            published: None,
             held_open: true,
             at: None,
             failed: None,
@@ -205,6 +208,9 @@ where
                 more |= partition.replay_of(&mut self.records, &*self.source)?;
             }
             let Some((first, last)) = self.records.first().zip(self.records.last()) else { continue };
+            if replaying.is_none() && first.published > 0 {
+                self.published = Some(first.published);
+            }
             let order = Order { source: 0, partition: partition.number, position: first.position };
             let begun = partition.read.map_or(first.position, |(begun, _)| begun);
             partition.read = Some((begun, last.position));
@@ -262,6 +268,9 @@ where
     }
 
     fn stamped(&mut self, time: Time) {
+        if let Some(published) = self.published.take() {
+            self.shared.counters.reading.add(time.saturating_sub(published));
+        }
         for partition in &mut self.partitions {
             // What is read again is bound already.
             if let Some((_, position)) = partition.read

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
+use crate::changes;
 use crate::filter::{self, Filter};
 use crate::record::Record;
 
@@ -34,6 +35,8 @@ pub(crate) struct Asked {
     /// The only fields that are wanted, as filters name them: rows come as columns.
     #[serde(default)]
     pub(crate) fields: Vec<String>,
+    /// `changes`: not the rows, but all that changes, however many rows there are.
+    pub(crate) only: Option<String>,
 }
 
 /// The same, understood: what feeds are told apart by.
@@ -45,6 +48,7 @@ pub(crate) struct Wanted {
     pub(crate) limit: usize,
     /// Paths of fields; whole values if there are none.
     pub(crate) fields: Vec<Vec<String>>,
+    pub(crate) only_changes: bool,
 }
 
 impl Asked {
@@ -59,7 +63,15 @@ impl Asked {
         let fields: Vec<_> = self.fields.iter().map(path).collect();
         let most = if fields.is_empty() { MOST_ROWS } else { MOST_POINTS };
         let limit = self.limit.unwrap_or(ROWS).clamp(1, most);
-        Ok(Wanted { view: self.view, filter, key: self.key, limit, fields })
+        let only_changes = match self.only.as_deref() {
+            None => false,
+            Some("changes") if fields.is_empty() => true,
+            Some("changes") => {
+                return Err("only=changes has whole records: it goes without fields".to_owned());
+            }
+            Some(other) => return Err(format!("only={other}: there is only=changes")),
+        };
+        Ok(Wanted { view: self.view, filter, key: self.key, limit, fields, only_changes })
     }
 }
 
@@ -106,6 +118,9 @@ impl Feed {
 
     /// Adds a record that is not there yet; whether there is room for more.
     pub(crate) fn load(&mut self, record: &Record) -> bool {
+        if self.wanted.only_changes {
+            return false;
+        }
         if self.wanted.has(record) {
             if !self.room() {
                 self.more = true;
@@ -138,6 +153,10 @@ impl Feed {
 
     /// Takes the changes of a time; gives what changed in the rows, as JSON, if something did.
     pub(crate) fn apply(&mut self, changes: &[Record]) -> Option<String> {
+        if self.wanted.only_changes {
+            let told = changes::told(&self.wanted, changes)?;
+            return Some(format!("{}[],{told}}}", self.opened(false)));
+        }
         let mut freed: HashMap<&str, Vec<u64>> = HashMap::new();
         let mut changed = Vec::new();
         for change in changes {
@@ -260,8 +279,7 @@ mod tests {
     use super::*;
 
     fn feed(filter: &str, limit: usize) -> Feed {
-        let asked =
-            Asked { view: "v".into(), filter: filter.into(), key: None, limit: Some(limit), fields: vec![] };
+        let asked = Asked { view: "v".into(), filter: filter.into(), limit: Some(limit), ..Asked::default() };
         Feed::new(asked.understood().unwrap())
     }
 

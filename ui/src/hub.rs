@@ -17,6 +17,7 @@ use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 use crate::feed::{Feed, Wanted};
 use crate::record::Record;
+use crate::warp;
 
 /// The most frames a second.
 const FRAMES: u32 = 20;
@@ -34,13 +35,14 @@ const MOST_LARGE: usize = 8;
 const REFILL: Duration = Duration::from_secs(1);
 
 /// What a client wants to watch, and its own number for it.
-type Watch = (u32, Vec<Result<Wanted, String>>);
+pub(crate) type Watch = (u32, Vec<Result<Wanted, String>>);
 
 /// What clients tell the hub.
 enum Ask {
     Join(u64, mpsc::Sender<Utf8Bytes>, Watch),
     Watch(u64, Watch),
     Leave(u64),
+    Warp(warp::Ask),
     End,
 }
 
@@ -98,6 +100,17 @@ impl Hub {
         let (frames, taken) = mpsc::channel(QUEUE);
         let _ = self.asks.send(Ask::Join(number, frames, watch));
         Watching { number, asks: self.asks.clone(), frames: taken }
+    }
+
+    /// A new client that speaks WARP, with room for what it is told; its number.
+    pub(crate) fn join_warp(&self, parcels: mpsc::Sender<warp::Parcel>) -> u64 {
+        let number = self.counts.next.fetch_add(1, Ordering::Relaxed);
+        self.warp(warp::Ask::Join(number, parcels));
+        number
+    }
+
+    pub(crate) fn warp(&self, ask: warp::Ask) {
+        let _ = self.asks.send(Ask::Warp(ask));
     }
 
     /// Gives everybody a last frame, and ends.
@@ -159,6 +172,7 @@ struct Room {
     clients: HashMap<u64, Client>,
     views: BTreeMap<String, Open>,
     feeds: BTreeMap<usize, Showing>,
+    lanes: warp::Lanes,
     next_feed: usize,
     /// All feeds that are loaded are as of this time.
     time: Time,
@@ -175,6 +189,7 @@ impl Room {
             clients: HashMap::new(),
             views: BTreeMap::new(),
             feeds: BTreeMap::new(),
+            lanes: warp::Lanes::default(),
             next_feed: 0,
             time: 0,
             told: now,
@@ -187,7 +202,7 @@ impl Room {
         let mut next = Instant::now();
         loop {
             // With nobody there, it sleeps.
-            let ask = match self.clients.is_empty() {
+            let ask = match self.clients.is_empty() && self.lanes.is_empty() {
                 true => asked.recv().map_err(|_| RecvTimeoutError::Disconnected),
                 false => asked.recv_timeout(next.saturating_duration_since(Instant::now())),
             };
@@ -218,9 +233,15 @@ impl Room {
                 self.clients.remove(&number);
                 self.tidy();
             }
+            Ask::Warp(ask) => {
+                let open = ask.view().map(|view| self.open(view));
+                self.lanes.take(ask, open.is_none_or(|open| open.is_ok()));
+                self.tidy();
+            }
             Ask::End => {}
         }
-        self.counts.clients.store(self.clients.len() as u64, Ordering::Relaxed);
+        let clients = self.clients.len() + self.lanes.len();
+        self.counts.clients.store(clients as u64, Ordering::Relaxed);
     }
 
     fn watch(&mut self, client: u64, (number, wanted): Watch) {
@@ -251,13 +272,8 @@ impl Room {
                 "too many maps of whole views are watched: zoom in, or try again later".to_owned(),
             );
         }
-        if !self.views.contains_key(&wanted.view) {
-            let views = self.live.views();
-            let Some(view) = views.iter().find(|view| view.name() == wanted.view) else {
-                return Part::Refused(no_such_view(&wanted.view, &views));
-            };
-            view.watch(true);
-            self.views.insert(wanted.view.clone(), Open { view: view.clone(), failed: None });
+        if let Err(why) = self.open(&wanted.view) {
+            return Part::Refused(why);
         }
         self.next_feed += 1;
         let showing = Showing {
@@ -272,14 +288,27 @@ impl Room {
         Part::Feed(self.next_feed)
     }
 
+    /// Watches a view, if nobody does yet.
+    fn open(&mut self, name: &str) -> Result<(), String> {
+        if !self.views.contains_key(name) {
+            let views = self.live.views();
+            let view = views.iter().find(|view| view.name() == name);
+            let view = view.ok_or_else(|| no_such_view(name, &views))?.clone();
+            view.watch(true);
+            self.views.insert(name.to_owned(), Open { view, failed: None });
+        }
+        Ok(())
+    }
+
     /// Lets go of what nobody watches any more.
     fn tidy(&mut self) {
         let parts = self.clients.values().flat_map(|client| &client.sight.parts);
         let watched: HashSet<usize> = parts.filter_map(Part::feed).collect();
         self.feeds.retain(|number, _| watched.contains(number));
-        let feeds = &self.feeds;
+        let (feeds, lanes) = (&self.feeds, &self.lanes);
         self.views.retain(|name, open| {
-            let watched = feeds.values().any(|showing| showing.feed.wanted().view == *name);
+            let in_feed = feeds.values().any(|showing| showing.feed.wanted().view == *name);
+            let watched = in_feed || lanes.watches(name);
             if !watched {
                 open.view.watch(false);
             }
@@ -309,13 +338,15 @@ impl Room {
         for (name, open) in self.views.iter_mut().filter(|(_, open)| open.failed.is_none()) {
             let of_view = |showing: &&mut Showing| showing.feed.wanted().view == *name;
             let mut feeds: Vec<&mut Showing> = self.feeds.values_mut().filter(of_view).collect();
-            if let Err(error) = bring(&*open.view, self.time, &mut feeds) {
+            let kept = self.lanes.of(name);
+            if let Err(error) = bring(&*open.view, self.time, &mut feeds, kept) {
                 let why = error.to_string();
                 for showing in feeds {
                     (showing.loaded, showing.failed) = (true, Some(why.clone()));
                     showing.changed = Some(refusal(&why));
                 }
                 open.failed = Some(why);
+                self.lanes.fail(name);
             }
         }
         // Of a view that has failed before.
@@ -337,6 +368,7 @@ impl Room {
         if figures {
             self.figured = now;
         }
+        self.tell_lanes(beat);
         let head = self.head(figures);
         // Clients that watch the same get the same frame.
         let mut changes: HashMap<Sight, Option<Utf8Bytes>> = HashMap::new();
@@ -383,6 +415,18 @@ impl Room {
         for number in gone {
             self.take(Ask::Leave(number));
         }
+    }
+
+    fn tell_lanes(&mut self, beat: bool) {
+        if self.lanes.is_empty() {
+            return;
+        }
+        if self.lanes.asks_for_the_job(beat) {
+            let views = self.live.views().iter().map(|view| (view.name().to_owned(), view.size())).collect();
+            self.lanes.describe(&warp::Job { views, figures: self.live.figures() });
+        }
+        let skipped = self.lanes.deliver();
+        self.counts.skipped.fetch_add(skipped, Ordering::Relaxed);
     }
 
     fn loaded(&self, part: &Part) -> bool {
@@ -433,8 +477,13 @@ impl Room {
     }
 }
 
-/// Brings the feeds of a view to `time`.
-fn bring(view: &dyn Watched, time: Time, feeds: &mut [&mut Showing]) -> Result<(), Error> {
+/// Brings the feeds of a view to `time`, and what lanes show of it.
+fn bring(
+    view: &dyn Watched,
+    time: Time,
+    feeds: &mut [&mut Showing],
+    mut kept: Option<&mut warp::Kept>,
+) -> Result<(), Error> {
     let mut changes = Vec::new();
     let known = view.changes(time, &mut |json, count| changes.push(Record::new(json, count)))?;
     let now = Instant::now();
@@ -448,9 +497,17 @@ fn bring(view: &dyn Watched, time: Time, feeds: &mut [&mut Showing]) -> Result<(
             showing.loaded = false;
         }
     }
-    if feeds.iter().all(|showing| showing.loaded) {
+    if let Some(kept) = kept.as_deref_mut().filter(|kept| kept.is_loaded()) {
+        match known {
+            true => kept.apply(&changes),
+            false => kept.lose(),
+        }
+    }
+    let kept = kept.filter(|kept| !kept.is_loaded());
+    if feeds.iter().all(|showing| showing.loaded) && kept.is_none() {
         return Ok(());
     }
+    let mut load = kept.as_ref().map(|kept| kept.loading());
     let mut loading: Vec<_> = feeds.iter_mut().filter(|showing| !showing.loaded).collect();
     for showing in &mut loading {
         showing.feed.clear();
@@ -461,10 +518,14 @@ fn bring(view: &dyn Watched, time: Time, feeds: &mut [&mut Showing]) -> Result<(
         for (showing, full) in loading.iter_mut().zip(&mut full) {
             *full = *full || !showing.feed.load(&record);
         }
-        full.contains(&false)
+        let lanes = kept.as_ref().zip(load.as_mut()).is_some_and(|(kept, load)| kept.load(load, &record));
+        full.contains(&false) || lanes
     })?;
     if read.is_none() {
         return Ok(());
+    }
+    if let Some((kept, load)) = kept.zip(load) {
+        kept.loaded(load);
     }
     let took = now.elapsed();
     for showing in loading {

@@ -20,16 +20,20 @@
 //! # Ok::<(), nekton_engine::Error>(())
 //! ```
 #![forbid(unsafe_code)]
-// Of this crate's modules, `feed`, `filter`, `guard` and `record` are pure: they know no socket, thread or clock.
+// Of this crate's modules, `changes`, `drawing`, `feed`, `filter`, `guard` and `record` are pure: they know no socket, thread or clock.
 
 mod assets;
+mod changes;
+mod drawing;
 mod feed;
 mod filter;
+mod graph;
 mod guard;
 mod hub;
 mod listen;
 mod metrics;
 mod query;
+mod recon;
 mod record;
 mod routes;
 mod server;
@@ -37,6 +41,8 @@ mod socket;
 mod stall;
 mod stream;
 mod table;
+mod warp;
 
 pub use listen::Listen;
 pub use server::{About, Screens};
+pub use warp::{Commands, Told};

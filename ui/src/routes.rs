@@ -14,9 +14,11 @@ use serde_json::{Value, json};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::assets::asset;
+use crate::drawing;
 use crate::feed::{Asked, MOST_ROWS, Wanted};
+use crate::graph::Sampler;
 use crate::guard::{COOKIE, Guard, Said};
-use crate::hub::{Hub, no_such_view};
+use crate::hub::{Hub, Watch, no_such_view};
 use crate::metrics;
 use crate::query::Query;
 use crate::record::Record;
@@ -24,6 +26,7 @@ use crate::server::About;
 use crate::socket;
 use crate::stream::Events;
 use crate::table::csv;
+use crate::warp;
 
 type Answer = Response<Either<Full<Bytes>, Events>>;
 
@@ -38,13 +41,17 @@ pub(crate) struct Routes {
     hub: Hub,
     live: Live,
     about: About,
+    graph: Sampler,
+    warp: warp::Shared,
     /// One request at a time reads a view, and leaves the processor alone as long as it took: readers get half of one.
     reading: Arc<Semaphore>,
 }
 
 impl Routes {
-    pub(crate) fn new(guard: Guard, hub: Hub, live: Live, about: About) -> Self {
-        Routes { guard, hub, live, about, reading: Arc::new(Semaphore::new(1)) }
+    pub(crate) fn new(guard: Guard, hub: Hub, live: Live, about: About, teller: warp::Teller) -> Self {
+        let warp = warp::Shared { hub: hub.clone(), live: live.clone(), guard: guard.clone(), teller };
+        let (graph, reading) = (Sampler::default(), Arc::new(Semaphore::new(1)));
+        Routes { guard, hub, live, about, graph, warp, reading }
     }
 
     fn view(&self, name: &str) -> Result<Arc<dyn Watched>, Trouble> {
@@ -98,6 +105,9 @@ async fn respond(
     permit: Arc<OwnedSemaphorePermit>,
 ) -> Result<Answer, Trouble> {
     let query = Query::parse(request.uri().query());
+    if warp::asked(request.headers(), request.uri().path()) {
+        return speak_warp(routes, request, &query, permit);
+    }
     check(&routes.guard, request, &query)?;
     if request.method() != Method::GET {
         return Err((StatusCode::METHOD_NOT_ALLOWED, "there is nothing here but to look: GET".to_owned()));
@@ -142,31 +152,36 @@ async fn respond(
             let views: Vec<_> = routes.live.views().iter().map(view).collect();
             Ok(text(StatusCode::OK, "application/json", Value::from(views).to_string()))
         }
+        ["api", "graph", "", ..] => {
+            let graph = routes.graph.graph(&routes.live).await;
+            Ok(text(StatusCode::OK, "application/json", json!(*graph).to_string()))
+        }
+        ["api", "graph.svg", "", ..] => {
+            let graph = routes.graph.graph(&routes.live).await;
+            Ok(text(StatusCode::OK, "image/svg+xml", drawing::svg(&graph)))
+        }
+        // What the WebSocket tells of several views, for who has none.
+        ["api", "live", "", ..] if query.get("watch").is_some() => {
+            query.only(&["watch"]).map_err(bad)?;
+            let watch =
+                socket::watch(query.get("watch").unwrap_or_default()).map_err(|why| bad(why.to_owned()))?;
+            Ok(events(routes, watch))
+        }
         ["api", "live", "", ..] => {
             let accepted = socket::accept(request.headers()).map_err(|why| bad(why.to_owned()))?;
             let upgrade = hyper::upgrade::on(request);
             tokio::spawn(socket::serve(upgrade, routes.hub.clone(), permit));
-            let mut answer = text(StatusCode::SWITCHING_PROTOCOLS, "", "");
-            let headers = answer.headers_mut();
-            headers.remove(header::CONTENT_TYPE);
-            headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
-            headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
-            headers.insert(header::SEC_WEBSOCKET_ACCEPT, accepted);
-            Ok(answer)
+            Ok(upgraded(accepted))
         }
         ["api", "views", view, "", ..] if !view.is_empty() => page(routes, view, None, &query).await,
         ["api", "views", view, "records", key] if !key.is_empty() => {
             page(routes, view, Some(key), &query).await
         }
         ["api", "views", view, "changes", ""] => {
-            query.only(&["filter", "key", "limit", "fields"]).map_err(bad)?;
+            query.only(&["filter", "key", "limit", "fields", "only"]).map_err(bad)?;
             routes.view(view)?;
             let wanted = wanted(view, query.get("key"), &query)?;
-            let watching = routes.hub.join((1, vec![Ok(wanted)]));
-            let mut answer = Response::new(Either::Right(Events::new(watching)));
-            let kind = HeaderValue::from_static("text/event-stream");
-            answer.headers_mut().insert(header::CONTENT_TYPE, kind);
-            Ok(answer)
+            Ok(events(routes, (1, vec![Ok(wanted)])))
         }
         _ => Err((
             StatusCode::NOT_FOUND,
@@ -175,19 +190,65 @@ async fn respond(
     }
 }
 
-fn check(guard: &Guard, request: &Request<Incoming>, query: &Query) -> Result<(), Trouble> {
-    let headers = request.headers();
-    let named = |name: HeaderName| one(headers, name);
-    let said = Said {
+/// An answer that does not end.
+fn events(routes: &Routes, watch: Watch) -> Answer {
+    let mut answer = Response::new(Either::Right(Events::new(routes.hub.join(watch))));
+    answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+    answer
+}
+
+/// The answer after which the connection is a WebSocket.
+fn upgraded(accepted: HeaderValue) -> Answer {
+    let mut answer = text(StatusCode::SWITCHING_PROTOCOLS, "", "");
+    let headers = answer.headers_mut();
+    headers.remove(header::CONTENT_TYPE);
+    headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+    headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+    headers.insert(header::SEC_WEBSOCKET_ACCEPT, accepted);
+    answer
+}
+
+/// A client of WARP may say its token later, if it says none now.
+fn speak_warp(
+    routes: &Routes,
+    request: &mut Request<Incoming>,
+    query: &Query,
+    permit: Arc<OwnedSemaphorePermit>,
+) -> Result<Answer, Trouble> {
+    let said = said(request, query)?;
+    routes.guard.same_site(&said).map_err(trouble)?;
+    let known = match routes.guard.knows_token(&said) {
+        Err(refused) if said.authorization.or(said.token).is_some() => return Err(trouble(refused)),
+        known => known.is_ok(),
+    };
+    let accepted = socket::accept(request.headers()).map_err(|why| bad(why.to_owned()))?;
+    let protocol = warp::protocol(request.headers()).map_err(|why| bad(why.to_owned()))?;
+    let upgrade = hyper::upgrade::on(request);
+    tokio::spawn(warp::serve(upgrade, routes.warp.clone(), known, permit));
+    let mut answer = upgraded(accepted);
+    if let Some(protocol) = protocol {
+        answer.headers_mut().insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(protocol));
+    }
+    Ok(answer)
+}
+
+fn said<'r>(request: &'r Request<Incoming>, query: &'r Query) -> Result<Said<'r>, Trouble> {
+    let named = |name: HeaderName| one(request.headers(), name);
+    Ok(Said {
         host: named(header::HOST)?,
         origin: named(header::ORIGIN)?,
         authorization: named(header::AUTHORIZATION)?,
         cookies: named(header::COOKIE)?,
         token: query.get("token"),
-    };
-    let trouble = |(status, why): (u16, &str)| {
-        (StatusCode::from_u16(status).unwrap_or(StatusCode::FORBIDDEN), why.to_owned())
-    };
+    })
+}
+
+fn trouble((status, why): (u16, &str)) -> Trouble {
+    (StatusCode::from_u16(status).unwrap_or(StatusCode::FORBIDDEN), why.to_owned())
+}
+
+fn check(guard: &Guard, request: &Request<Incoming>, query: &Query) -> Result<(), Trouble> {
+    let said = said(request, query)?;
     // Whoever starts containers again asks without a token, and by an address.
     if matches!(request.uri().path(), "/health" | "/ready") && said.origin.is_none() {
         return Ok(());
@@ -234,6 +295,7 @@ fn wanted(view: &str, key: Option<&str>, query: &Query) -> Result<Wanted, Troubl
         key: key.map(str::to_owned),
         limit: query.number("limit").map_err(bad)?,
         fields: fields.split(',').filter(|field| !field.is_empty()).map(str::to_owned).collect(),
+        only: query.get("only").map(str::to_owned),
     };
     asked.understood().map_err(bad)
 }

@@ -16,6 +16,7 @@ use crate::hub::Hub;
 use crate::listen::{Listen, bind, check_token};
 use crate::routes::{Routes, answer};
 use crate::stall::Stall;
+use crate::warp::{self, Commands};
 
 /// The most connections; further ones are closed.
 const CONNECTIONS: usize = 2_048;
@@ -53,6 +54,7 @@ pub struct Screens {
     url: String,
     address: SocketAddr,
     token: bool,
+    commands: Option<Commands>,
     ending: Ending,
 }
 
@@ -85,7 +87,8 @@ impl Screens {
         listener.set_nonblocking(true).map_err(failed)?;
         let (hub, hub_thread) = Hub::start(live.clone()).map_err(failed)?;
         let guard = Guard::new(address, token.clone());
-        let routes = Arc::new(Routes::new(guard, hub.clone(), live, about));
+        let (teller, commands) = warp::commands();
+        let routes = Arc::new(Routes::new(guard, hub.clone(), live, about, teller));
         let (shut, shutting) = watch::channel(false);
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -110,8 +113,14 @@ impl Screens {
             url: format!("http://{host}:{}/", address.port()),
             address,
             token: token.is_some(),
+            commands: Some(commands),
             ending: Ending { hub, shut, threads: vec![hub_thread, thread] },
         }))
+    }
+
+    /// The commands that clients send to agents, for whoever writes them to the topic: the first who asks.
+    pub fn commands(&mut self) -> Option<Commands> {
+        self.commands.take()
     }
 
     /// Where a browser on this machine finds the page.

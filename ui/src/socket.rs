@@ -17,7 +17,7 @@ use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig
 use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 
 use crate::feed::Asked;
-use crate::hub::{Hub, MOST_PARTS};
+use crate::hub::{Hub, MOST_PARTS, Watch};
 
 /// The most bytes of a message of a client.
 const LONGEST: usize = 64 << 10;
@@ -30,9 +30,20 @@ const PAUSE: Duration = Duration::from_millis(25);
 /// What a client says: the number that frames of these views will have, and the views.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Watch {
+struct Said {
     watch: u32,
     views: Vec<Asked>,
+}
+
+/// What a client wants to watch, of what it says.
+pub(crate) fn watch(text: &str) -> Result<Watch, &'static str> {
+    let Ok(said) = serde_json::from_str::<Said>(text) else {
+        return Err("send {\"watch\":1,\"views\":[{\"view\":\"NAME\"}]}");
+    };
+    match said.views.len() {
+        0..=MOST_PARTS => Ok((said.watch, said.views.into_iter().map(Asked::understood).collect())),
+        _ => Err("too many views"),
+    }
 }
 
 /// The answer to a request for a WebSocket: what to say in `Sec-WebSocket-Accept`, or what is wrong.
@@ -86,16 +97,9 @@ async fn talk(socket: &mut Socket, hub: &Hub) -> Option<(CloseCode, &'static str
             message = socket.next() => {
                 heard = Instant::now();
                 match message?.ok()? {
-                    Message::Text(text) => match serde_json::from_str::<Watch>(&text) {
-                        Ok(Watch { watch, views }) if views.len() <= MOST_PARTS => {
-                            let wanted = views.into_iter().map(Asked::understood).collect();
-                            watching.watch((watch, wanted));
-                        }
-                        Ok(_) => return Some((CloseCode::Policy, "too many views")),
-                        Err(error) => {
-                            tracing::debug!(%error, "a client's message");
-                            return Some((CloseCode::Policy, "send {\"watch\":1,\"views\":[{\"view\":\"NAME\"}]}"));
-                        }
+                    Message::Text(text) => match watch(&text) {
+                        Ok(watch) => watching.watch(watch),
+                        Err(why) => return Some((CloseCode::Policy, why)),
                     },
                     Message::Binary(_) => return Some((CloseCode::Unsupported, "messages are text")),
                     Message::Close(_) => return None,

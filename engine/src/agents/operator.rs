@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::ops::RangeInclusive;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use differential_dataflow::{AsCollection, VecCollection};
@@ -30,6 +31,7 @@ use crate::error::{Kind, Result};
 use crate::events::{Block, Event, Events, Order};
 use crate::hash::{SEGMENTS, Segment, fixed_hash};
 use crate::job::Shared;
+use crate::live::Counted;
 use crate::machine::Machine;
 use crate::pace::{Pace, first};
 use crate::time::Time;
@@ -59,6 +61,7 @@ struct Root<A: Agent, R: Hears<A>> {
     effects: Effects<A>,
     /// Segments touched at the present time.
     touched: Vec<u16>,
+    census: Census,
     sorter: Sorter,
     /// By segment: changed since the last snapshot.
     dirty: Vec<bool>,
@@ -66,6 +69,33 @@ struct Root<A: Agent, R: Hears<A>> {
     places: Places,
     /// What is being copied.
     snapshot: Option<Snapshot>,
+}
+
+/// How many agents each segment has.
+struct Census {
+    by_segment: Box<[u32; SEGMENTS]>,
+    /// How many more there are than were told of; wraps around below zero.
+    news: u64,
+}
+
+impl Default for Census {
+    fn default() -> Self {
+        Census { by_segment: Box::new([0; SEGMENTS]), news: 0 }
+    }
+}
+
+impl Census {
+    fn count(&mut self, segment: u16, agents: u32) {
+        let before = std::mem::replace(&mut self.by_segment[segment as usize], agents);
+        self.news = self.news.wrapping_add(agents.into()).wrapping_sub(before.into());
+    }
+
+    fn tell(&mut self, all: &AtomicU64) {
+        match std::mem::take(&mut self.news) {
+            0 => {}
+            news => drop(all.fetch_add(news, Ordering::Relaxed)),
+        }
+    }
 }
 
 impl<A: Agent, R: Hears<A>> Root<A, R> {
@@ -77,6 +107,7 @@ impl<A: Agent, R: Hears<A>> Root<A, R> {
             timers: Timers::default(),
             effects: Effects { any: false, timer: None, leave: false, segment: 0, emitted: Vec::new() },
             touched: Vec::new(),
+            census: Census::default(),
             sorter: Sorter::default(),
             dirty: vec![false; SEGMENTS],
             places: Places::new(),
@@ -149,6 +180,7 @@ impl<A: Agent, R: Hears<A>> Root<A, R> {
             let linked = self.collected.of(&event.0);
             let (timers, effects) = (&self.timers, &mut self.effects);
             if linked.1 != 0
+                && agency.is_news(&event.0, true, linked.1)
                 && let Some(change) = agency.on_linked::<R>(time, (&event.0, true), linked, timers, effects)
             {
                 self.timers.change(segment as u16, &event.0, change);
@@ -327,6 +359,7 @@ pub(crate) fn root<'s, A: Agent, R: Hears<A>>(
     let mut reports_output = OutputBuilder::from(reports_output);
 
     let slot = pace.add_root(scope.activator_for(address.clone()));
+    let agents = shared.counters.named(Counted::Agents, name);
     let (pace, shared, name) = (pace.clone(), shared.clone(), name.to_owned());
     let stored: Waker = Arc::new(move || {
         // A worker that has gone needs no waking.
@@ -375,6 +408,10 @@ pub(crate) fn root<'s, A: Agent, R: Hears<A>>(
                     },
                 );
                 drop(session);
+                for (segment, agency) in root.agencies.iter().enumerate() {
+                    root.census.count(segment as u16, agency.agents());
+                }
+                root.census.tell(&agents);
                 if let Err(error) = restored {
                     // Whoever takes a job over deletes in time what only earlier runs have needed.
                     let taken = error.kind() == Kind::Lost && durable.is_taken_over().unwrap_or(false);
@@ -500,7 +537,9 @@ pub(crate) fn root<'s, A: Agent, R: Hears<A>>(
                 for segment in root.touched.drain(..) {
                     root.agencies[segment as usize]
                         .finish(&root.timers, |key, view, diff| session.give(((key, view), time, diff)));
+                    root.census.count(segment, root.agencies[segment as usize].agents());
                 }
+                root.census.tell(&agents);
                 drop(session);
                 if !root.effects.emitted.is_empty() {
                     let mut handle = emitted_output.activate();

@@ -103,8 +103,8 @@ impl<A: Agent> Agency<A> {
         if effects.any { self.after(slot, effects) } else { None }
     }
 
-    /// Gives the agent of `key` what it can read, unless it has read that. If there is none, it is settled if it is `new`, that
-    /// is if its first event is next. Returns the change of its timer, if any.
+    /// Gives the agent of `key` what it can read, which [is news](Agency::is_news) to it. If there is none, it is settled: it is
+    /// `new`, its first event is next. Returns the change of its timer, if any.
     pub(super) fn on_linked<R: Hears<A>>(
         &mut self,
         time: Time,
@@ -113,9 +113,6 @@ impl<A: Agent> Agency<A> {
         timers: &Timers<A::Key>,
         effects: &mut Effects<A>,
     ) -> Option<TimerChange> {
-        if !self.is_news(key, new, digest) {
-            return None;
-        }
         let slot = self.find_or_settle(key);
         self.touch(slot, timers);
         self.note(slot, digest);
@@ -170,6 +167,11 @@ impl<A: Agent> Agency<A> {
         }
         let residents = &self.residents;
         self.index.insert_unique(hash, slot, |&slot| fixed_hash(&residents[slot].key));
+    }
+
+    /// How many agents there are.
+    pub(super) fn agents(&self) -> u32 {
+        self.residents.len() as u32
     }
 
     /// Begins to copy all agents as they are now.

@@ -2,7 +2,7 @@
 //! manifest is stored; then the sources of all workers may let go of what is before the oldest checkpoint that is kept.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -93,7 +93,7 @@ pub(crate) fn commit<'s>(
         let mut capability = capabilities.pop().filter(|_| first_worker);
         let mut book = Book::new(&durable, program);
         let stored: Arc<Mutex<VecDeque<Result<(Time, Time)>>>> = Arc::default();
-        let mut storing = false;
+        let (mut storing, mut bytes) = (false, 0);
         move |_frontiers| {
             for input in &mut inputs {
                 input.for_each(|_, reports| {
@@ -116,8 +116,12 @@ pub(crate) fn commit<'s>(
                     Err(error) => shared_.fail(error),
                     Ok((time, oldest)) => {
                         tracing::info!(time, "checkpoint");
-                        shared_.counters.committed.store(time, Ordering::Relaxed);
-                        shared_.counters.checkpoints.fetch_add(1, Ordering::Relaxed);
+                        let counters = &shared_.counters;
+                        let took = shared_.machine.now().saturating_sub(time);
+                        counters.committed.store(time, Ordering::Relaxed);
+                        counters.checkpoints.fetch_add(1, Ordering::Relaxed);
+                        counters.checkpoint_took.store(took, Ordering::Relaxed);
+                        counters.checkpoint_bytes.store(bytes, Ordering::Relaxed);
                         reads.borrow_mut().committed(time, oldest);
                         let mut handle = output.activate();
                         let mut session = handle.session(&*held);
@@ -141,6 +145,7 @@ pub(crate) fn commit<'s>(
             if ready && let Some(pending) = asked.0.pop_front() {
                 storing = true;
                 let work = book.enter(pending, &reads.borrow());
+                bytes = book.bytes();
                 let (stored, sync, durable) = (stored.clone(), sync.clone(), durable.clone());
                 durable.clone().io.run(move || {
                     let outcome = work(&durable);
@@ -216,6 +221,12 @@ impl Book {
         Book { job, number, sinks, shapes, sizes, segments, places, kept, checkpoints }
     }
 
+    /// How large the objects are that the newest checkpoint refers to.
+    fn bytes(&self) -> u64 {
+        let objects: BTreeSet<&Arc<str>> = self.segments.values().flatten().flatten().collect();
+        objects.iter().filter_map(|object| self.sizes.get(*object)).sum()
+    }
+
     /// Takes a checkpoint in. Returns what is to be done in the store for it, which gives its time, and that of the oldest
     /// one that is kept.
     fn enter(
@@ -249,8 +260,7 @@ impl Book {
                 (root.clone(), parts.into_iter().map(part).collect::<Vec<_>>())
             })
             .collect();
-        let used: std::collections::BTreeSet<&Arc<str>> =
-            self.segments.values().flatten().flatten().collect();
+        let used: BTreeSet<&Arc<str>> = self.segments.values().flatten().flatten().collect();
         self.sizes.retain(|object, _| used.contains(object));
         let time = pending.time;
         let positions =

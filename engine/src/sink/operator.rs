@@ -16,6 +16,7 @@ use super::progress::Marks;
 use crate::connect::{Envelope, Message, PartitionId, PartitionWriter, Sink, SinkSettings, WriteBatch};
 use crate::error::Result;
 use crate::job::Shared;
+use crate::live::Counted;
 use crate::pace::{Pace, first};
 use crate::time::Time;
 
@@ -49,6 +50,7 @@ const ALL: u64 = u64::MAX;
 /// A time whose messages are on their way, with the partitions that have some.
 struct Outstanding {
     time: Time,
+    bytes: u64,
     /// Keeps the time open until its messages are out.
     _capability: Capability<Time>,
     partitions: Vec<usize>,
@@ -137,6 +139,7 @@ pub(crate) fn sink<'s, D: ExchangeData>(
     let binds = shared.keeps().is_some();
     let mut marks = shared.config.progress_marks.map(|every| Marks::new(every, scope.activator_for(address)));
     let (pace, shared, time_of) = (pace.clone(), shared.clone(), encoder.time);
+    let written_here = shared.counters.named(Counted::Written, topic);
     builder.build_reschedule(move |_capabilities| {
         let mut pending: BTreeMap<Time, (Capability<Time>, Vec<D>)> = BTreeMap::new();
         let mut outstanding: VecDeque<Outstanding> = VecDeque::new();
@@ -185,7 +188,7 @@ pub(crate) fn sink<'s, D: ExchangeData>(
                         let number = (encoder.place)(&update, count);
                         partitions[number as usize / peers].updates.push(update);
                     }
-                    let mut written_to = Vec::new();
+                    let (mut written_to, mut bytes) = (Vec::new(), 0);
                     for (index, partition) in partitions.iter_mut().enumerate() {
                         debug_assert_eq!(partition.number as usize, index * peers + worker);
                         if partition.updates.is_empty() {
@@ -199,12 +202,20 @@ pub(crate) fn sink<'s, D: ExchangeData>(
                         }
                         if !messages.is_empty() {
                             shared.counters.messages.fetch_add(messages.len() as u64, Ordering::Relaxed);
+                            written_here.fetch_add(messages.len() as u64, Ordering::Relaxed);
+                            bytes += messages
+                                .iter()
+                                .filter_map(|m| m.value.as_ref())
+                                .map(|v| v.len() as u64)
+                                .sum::<u64>();
                             partition.writer.write(WriteBatch { time, first, messages })?;
                             written_to.push(index);
                         }
                     }
+                    shared.counters.unwritten.fetch_add(bytes, Ordering::Relaxed);
                     outstanding.push_back(Outstanding {
                         time,
+                        bytes,
                         _capability: capability,
                         partitions: written_to,
                     });
@@ -226,12 +237,14 @@ pub(crate) fn sink<'s, D: ExchangeData>(
                         }
                     }
                 }
-                while let Some(Outstanding { time, partitions: written_to, .. }) = outstanding.front() {
+                while let Some(Outstanding { time, bytes, partitions: written_to, .. }) = outstanding.front()
+                {
                     for &index in written_to {
                         if partitions[index].writer.written()?.is_none_or(|written| written < *time) {
                             return Ok(());
                         }
                     }
+                    shared.counters.unwritten.fetch_sub(*bytes, Ordering::Relaxed);
                     outstanding.pop_front();
                 }
                 if ended && (marks.is_none() || pace.last().is_some()) {

@@ -1,16 +1,25 @@
-//! The `nekton` command: a sandbox with a real Pulsar, new programs, a job's processes, and a look into topics and
-//! checkpoints. Programs are binaries of their own; it never contains any.
+//! The `nekton` command: a sandbox with a real Pulsar, new programs, a job's processes, and a look at jobs that run, into
+//! topics and checkpoints. Programs are binaries of their own; it never contains any.
 
 mod bell;
 mod check;
 mod checkpoint;
 mod display;
+mod explain;
+mod inspect;
+mod job;
 #[cfg(unix)]
 mod launch;
 mod new;
 mod publish;
+mod records;
 mod sandbox;
 mod tail;
+mod tap;
+#[cfg(unix)]
+mod terminal;
+#[cfg(unix)]
+mod top;
 
 use std::process::ExitCode;
 
@@ -34,6 +43,15 @@ enum What {
     /// Run a program in several processes on this machine, and again when it dies
     #[cfg(unix)]
     Launch(launch::Command),
+    /// Show how jobs do that run: rates, freshness, sizes
+    #[cfg(unix)]
+    Top(top::Command),
+    /// Print what changes in a view of a job, as it happens
+    Tap(tap::Command),
+    /// Print what all views of a job say of one key, and its links
+    Inspect(inspect::Command),
+    /// Print the dataflow of a job that runs, as text or as a drawing
+    Explain(explain::Command),
     /// Look into topics and write to them
     #[command(subcommand)]
     Topics(Topics),
@@ -58,6 +76,11 @@ fn main() -> ExitCode {
         What::New(command) => new::run(&command),
         #[cfg(unix)]
         What::Launch(command) => launch::run(&command),
+        #[cfg(unix)]
+        What::Top(command) => top::run(&command),
+        What::Tap(command) => tap::run(&command),
+        What::Inspect(command) => inspect::run(&command),
+        What::Explain(command) => explain::run(&command),
         What::Topics(Topics::Tail(command)) => tail::run(&command),
         What::Topics(Topics::Publish(command)) => publish::run(command),
         What::Check(command) => return check::run(command),
