@@ -132,7 +132,7 @@ impl Client {
 fn say(out: &mut impl Write, text: &str) {
     let length = match text.len() {
         short @ 0..126 => vec![0x80 | short as u8],
-        long => [&[0x80 | 126], &(long as u16).to_be_bytes()[..]].concat(),
+        long => [&[0x80 | 126][..], &(long as u16).to_be_bytes()[..]].concat(),
     };
     let written =
         out.write_all(&[0x81]).and_then(|()| out.write_all(&length)).and_then(|()| out.write_all(&[0; 4]));
@@ -143,7 +143,7 @@ fn say(out: &mut impl Write, text: &str) {
 fn hear(from: &mut impl Read, text: &mut Vec<u8>) -> bool {
     let mut head = [0; 2];
     from.read_exact(&mut head).expect("the job says something");
-    let length = match head[1] & 0x7f {
+    let length: usize = match head[1] & 0x7f {
         126 => {
             let mut long = [0; 2];
             from.read_exact(&mut long).expect("a length");
