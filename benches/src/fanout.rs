@@ -181,7 +181,7 @@ fn clients(at: SocketAddr, count: usize) {
         std::thread::Builder::new().stack_size(128 << 10).spawn(client).expect("a thread");
     }
     ready.wait();
-    (bytes.store(0, Ordering::Relaxed), frames.store(0, Ordering::Relaxed));
+    [&bytes, &frames].into_iter().for_each(|count| count.store(0, Ordering::Relaxed));
     println!("ready");
     let _ = std::io::stdin().read_to_end(&mut Vec::new());
     println!("{} {}", bytes.load(Ordering::Relaxed), frames.load(Ordering::Relaxed));
