@@ -81,15 +81,6 @@ pub(crate) struct Pace {
     unended: Cell<usize>,
     /// Peers are to be told that all sources of this worker have ended.
     ended: Cell<bool>,
-    /// What sources that have ended have read is before this time; and whether any of them was stopped.
-    read_before: Cell<Time>,
-    read_stopped: Cell<bool>,
-    /// By root: the latest timer of all workers, once all inputs have ended.
-    latest: RefCell<Vec<Latest>>,
-    /// Latest timers of this worker that peers are to be told, by root.
-    latest_told: RefCell<Vec<(usize, Option<Time>)>>,
-    /// Roots, which wait for that.
-    roots: RefCell<Vec<Activator>>,
     /// Whom to wake when any of this changes.
     sources: RefCell<Vec<Activator>>,
     /// On a simulated machine: whom to wake when.
@@ -120,11 +111,6 @@ impl Pace {
             reading: Cell::new(0),
             unended: Cell::new(0),
             ended: Cell::new(false),
-            read_before: Cell::new(0),
-            read_stopped: Cell::new(false),
-            latest: RefCell::default(),
-            latest_told: RefCell::default(),
-            roots: RefCell::default(),
             sources: RefCell::default(),
             alarms: RefCell::default(),
         })
@@ -343,10 +329,10 @@ impl Pace {
         holding.len() - 1
     }
 
-    /// A source's times are open from here on, or over. One that is `scripted` follows no pace: then others follow it.
-    pub(crate) fn hold(&self, slot: usize, from: Option<Time>, scripted: bool) {
+    /// A source's times are open from here on; `None`: they are over.
+    pub(crate) fn hold(&self, slot: usize, from: Option<Time>) {
         let before = std::mem::replace(&mut self.holding.borrow_mut()[slot], from);
-        if from != before && (self.loops.get() || from.is_none() || scripted) {
+        if from != before && (self.loops.get() || from.is_none()) {
             self.wake();
         }
     }
@@ -356,35 +342,19 @@ impl Pace {
         self.holding.borrow().iter().flatten().min().map(|&held| held.max(self.open.get()))
     }
 
-    /// A source will not read any more; all that it has read is before `time`. It has come to its end, or was `stopped`.
-    pub(crate) fn ends_reading(&self, time: Time, stopped: bool) {
+    /// A source will not read any more.
+    pub(crate) fn ends_reading(&self) {
         self.reading.set(self.reading.get() - 1);
-        self.read_before.set(self.read_before.get().max(time).max(self.open.get()));
-        self.read_stopped.set(self.read_stopped.get() || stopped);
         if self.reading.get() == 0 {
+            self.unended.set(self.unended.get() - 1);
             self.ended.set(true);
-            self.ends((self.read_before.get(), self.read_stopped.get()));
             self.tell(self.open.get());
         }
-    }
-
-    /// All sources of a worker have ended.
-    fn ends(&self, (time, stopped): (Time, bool)) {
-        self.read_before.set(self.read_before.get().max(time));
-        self.read_stopped.set(self.read_stopped.get() || stopped);
-        self.unended.set(self.unended.get() - 1);
-        self.wake();
-        self.wake_roots();
     }
 
     /// Whether all sources of all workers have ended.
     pub(crate) fn all_read(&self) -> bool {
         self.unended.get() == 0
-    }
-
-    /// All that was ever read is before this time, the same on all workers; `None` as long as anything is being read.
-    pub(crate) fn read_before(&self) -> Option<Time> {
-        self.all_read().then(|| self.read_before.get())
     }
 
     fn arrive(&self, frontier: Option<Time>) {
@@ -407,64 +377,11 @@ impl Pace {
         self.wake();
     }
 
-    /// A slot in which a root keeps its earliest timer. The root is woken when what it waits for at the end is known.
-    pub(crate) fn add_root(&self, activator: Activator) -> usize {
-        self.roots.borrow_mut().push(activator);
-        self.latest.borrow_mut().push(Latest { unheard: self.unended.get(), told: false, time: None });
+    /// A slot in which a root keeps its earliest timer.
+    pub(crate) fn add_root(&self) -> usize {
         let mut timers = self.timers.borrow_mut();
         timers.push(None);
         timers.len() - 1
-    }
-
-    /// Whether reading was stopped somewhere before its end; known, and the same on all workers, when all is read.
-    pub(crate) fn read_stopped(&self) -> bool {
-        self.read_stopped.get()
-    }
-
-    /// After the end of all inputs: everything that reaches the root in `slot` is before this time, if that is known yet. The
-    /// same on all workers.
-    pub(crate) fn reached_before(&self, slot: usize) -> Option<Time> {
-        let mut before = self.read_before()?;
-        if self.read_stopped() {
-            // Only what is before that has fired.
-            return Some(before);
-        }
-        for latest in &self.latest.borrow()[..slot] {
-            if latest.unheard > 0 {
-                return None;
-            }
-            before = before.max(latest.time.map_or(0, |time| time + 1));
-        }
-        Some(before)
-    }
-
-    /// The latest timer of the root in `slot` on all workers, once they all have told. Tells theirs the one of this worker,
-    /// as of the time before which everything reaches the root.
-    pub(crate) fn latest_timer(
-        &self,
-        slot: usize,
-        here: impl FnOnce() -> Option<Time>,
-    ) -> Option<Option<Time>> {
-        if !std::mem::replace(&mut self.latest.borrow_mut()[slot].told, true) {
-            let here = here();
-            self.latest_told.borrow_mut().push((slot, here));
-            self.hear_latest(slot, here);
-        }
-        let latest = &self.latest.borrow()[slot];
-        (latest.unheard == 0).then_some(latest.time)
-    }
-
-    fn hear_latest(&self, slot: usize, time: Option<Time>) {
-        if let Some(latest) = self.latest.borrow_mut().get_mut(slot) {
-            latest.unheard -= 1;
-            latest.time = latest.time.max(time);
-        }
-        self.wake();
-        self.wake_roots();
-    }
-
-    fn wake_roots(&self) {
-        self.roots.borrow().iter().for_each(Activator::activate);
     }
 
     /// Tells the earliest timer of the root in `slot`.
@@ -498,15 +415,6 @@ impl Pace {
             Some(Duration::from_millis(earliest - now))
         }
     }
-}
-
-/// The latest timer of a root on all workers.
-struct Latest {
-    /// Workers that have not told theirs.
-    unheard: usize,
-    /// Whether this one has.
-    told: bool,
-    time: Option<Time>,
 }
 
 /// How many bytes a source reads at a turn: doubled while it finds more than that waiting and epochs
@@ -551,10 +459,8 @@ struct Tick {
     first: bool,
     /// Also: the job is to end.
     stop: bool,
-    /// Also: all sources of its sender have ended: what they have read is before this; whether any was stopped.
-    ended: Option<(Time, bool)>,
-    /// Also: the latest timer of a root of its sender, after the end of all inputs.
-    latest: Option<(usize, Option<Time>)>,
+    /// Also: all sources of its sender have ended.
+    ended: bool,
 }
 
 /// Builds the operators that send and receive ticks and that watch timers. Call once a worker, first.
@@ -601,25 +507,14 @@ pub(crate) fn ticks<'s>(scope: Scope<'s, Time>, pace: &Rc<Pace>, shared: &Arc<Sh
                 pace_.tick.set(Some(pace_.open()));
                 pace_.wake();
             }
-            let tick = pace_.tick.take();
-            let told = std::mem::take(&mut *pace_.latest_told.borrow_mut());
-            if peers > 1 {
+            if let Some(time) = pace_.tick.take()
+                && peers > 1
+            {
+                let ended = pace_.ended.take();
                 let mut handle = output.activate();
                 let mut session = handle.session(&*held);
-                let mut tell = |tick: Tick| {
-                    (0..peers)
-                        .filter(|&w| w != index)
-                        .for_each(|worker| session.give(Tick { worker, ..tick }));
-                };
-                let plain =
-                    |time| Tick { worker: 0, time, first: false, stop: stopped, ended: None, latest: None };
-                if let Some(time) = tick {
-                    let ended =
-                        pace_.ended.take().then(|| (pace_.read_before.get(), pace_.read_stopped.get()));
-                    tell(Tick { first, ended, ..plain(time) });
-                }
-                for latest in told {
-                    tell(Tick { latest: Some(latest), ..plain(pace_.open()) });
+                for worker in (0..peers).filter(|&w| w != index) {
+                    session.give(Tick { worker, time, first, stop: stopped, ended });
                 }
             }
         }
@@ -638,11 +533,9 @@ pub(crate) fn ticks<'s>(scope: Scope<'s, Time>, pace: &Rc<Pace>, shared: &Arc<Sh
                         pace.unheard.set(pace.unheard.get() - 1);
                         pace.wake();
                     }
-                    if let Some(ended) = tick.ended {
-                        pace.ends(ended);
-                    }
-                    if let Some((slot, time)) = tick.latest {
-                        pace.hear_latest(slot, time);
+                    if tick.ended {
+                        pace.unended.set(pace.unended.get() - 1);
+                        pace.wake();
                     }
                     if tick.stop && !stop.requested() {
                         stop.request();

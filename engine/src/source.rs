@@ -153,8 +153,8 @@ where
         let mut read = Vec::new();
         let until = shared.until();
         let (mut over, mut alarm) = (false, None::<Instant>);
-        // In a program with a loop: whether this has ended, and until when it stays then.
-        let (mut ended, mut stays) = (false, None::<Time>);
+        // In a program with a loop: when this has ended, and until when it stays then.
+        let (mut ended, mut stays) = (None::<Time>, None::<Time>);
         // Keeps the port, which never carries data.
         let _progress_output = progress_output;
         move |_frontiers| {
@@ -168,48 +168,44 @@ where
                 feed.arrived(arrived);
             }
             let Some(held) = capabilities.as_mut() else { return unfinished };
-            let scripted = feed.next_time();
-            pace.hold(slot, Some(*held[0].time()), scripted.is_some());
+            pace.hold(slot, Some(*held[0].time()));
             if shared.failed() {
                 // Its time stays open: to other processes, one of which only a part was read must not look closed.
                 return unfinished;
             }
+            let scripted = feed.next_time();
             let replays = scripted.is_some() && feed.replays();
             // What is bound is read again even so: a checkpoint contains it as soon as it is of a later time.
             let stopped = shared.config.stop.requested() && !replays;
-            if pace.loops() && (ended || stopped) {
+            if pace.loops() && (ended.is_some() || stopped) {
                 let open = pace.open().max(*held[0].time());
-                if !std::mem::replace(&mut ended, true) {
-                    pace.ends_reading(open, stopped);
-                }
+                let since = *ended.get_or_insert_with(|| {
+                    pace.ends_reading();
+                    open
+                });
                 if stays.is_none() {
                     held.iter_mut().for_each(|capability| capability.downgrade(&open));
-                    pace.hold(slot, Some(open), false);
-                    let Some(before) = pace.read_before() else { return unfinished };
-                    let settled = if pace.read_stopped() {
-                        0
-                    } else {
-                        before.saturating_add(SETTLING).min(Time::MAX - 1)
-                    };
+                    pace.hold(slot, Some(open));
+                    if !pace.all_read() {
+                        return unfinished;
+                    }
+                    let settled = if stopped { 0 } else { since.saturating_add(SETTLING).min(Time::MAX - 1) };
                     stays = Some(settled.max(open.saturating_sub(1)));
                 }
                 // All agents have read what is due by then, on all workers, before any hears of the end.
                 let until = stays.unwrap_or_default();
                 pace.start_after(until);
                 held.iter_mut().for_each(|capability| capability.downgrade(&until.saturating_add(1)));
-                pace.hold(slot, Some(*held[0].time()), false);
+                pace.hold(slot, Some(*held[0].time()));
                 if pace.arrived().is_none_or(|arrived| arrived > until) {
                     capabilities = None;
-                    pace.hold(slot, None, false);
+                    pace.hold(slot, None);
                 }
                 return unfinished;
             }
             if stopped {
-                // Of the epoch that is being filled, there may be something already.
-                let read = u64::from(pace.filling() || scripted.is_some());
-                pace.ends_reading(held[0].time().saturating_add(read), true);
                 capabilities = None;
-                pace.hold(slot, None, false);
+                pace.hold(slot, None);
                 return unfinished;
             }
             if let Some((until, only_bound)) = until {
@@ -221,9 +217,8 @@ where
                         capability.downgrade(&(until + 1));
                     }
                     if pace.arrived().is_none_or(|arrived| arrived > until) {
-                        pace.ends_reading(until + 1, true);
                         capabilities = None;
-                        pace.hold(slot, None, false);
+                        pace.hold(slot, None);
                     }
                     return unfinished;
                 }
@@ -304,15 +299,14 @@ where
                     activator.activate();
                 }
                 Polled::End if pace.loops() => {
-                    ended = true;
-                    pace.ends_reading(held[0].time().saturating_add(1), false);
+                    ended = held.first().map(|held| pace.open().max(*held.time()));
+                    pace.ends_reading();
                     activator.activate();
                     return unfinished;
                 }
                 Polled::End => {
-                    pace.ends_reading(held[0].time().saturating_add(1), false);
                     capabilities = None;
-                    pace.hold(slot, None, false);
+                    pace.hold(slot, None);
                 }
                 Polled::More => activator.activate(),
                 // Nobody wakes a source when the hold is lifted.

@@ -358,7 +358,7 @@ pub(crate) fn root<'s, A: Agent, R: Hears<A>>(
     let (reports_output, reports) = builder.new_output::<Vec<Report>>();
     let mut reports_output = OutputBuilder::from(reports_output);
 
-    let slot = pace.add_root(scope.activator_for(address.clone()));
+    let slot = pace.add_root();
     let agents = shared.counters.named(Counted::Agents, name);
     let (pace, shared, name) = (pace.clone(), shared.clone(), name.to_owned());
     let stored: Waker = Arc::new(move || {
@@ -376,10 +376,6 @@ pub(crate) fn root<'s, A: Agent, R: Hears<A>>(
         // When a snapshot was last copied on.
         let mut copied = shared.machine.instant();
         let mut pending: BTreeMap<Time, Pending<A::Key, A::Event>> = BTreeMap::new();
-        // All marks were for this time or before.
-        let mut marked = 0;
-        // After the end of all inputs: all that reaches this root is before this time; whether nothing more is to be done.
-        let (mut reached, mut done) = (None::<Time>, false);
         // Capabilities for the earliest timer.
         let mut timer_capabilities: Option<Vec<Capability<Time>>> = None;
         // Keeps the port, which never carries data.
@@ -428,7 +424,6 @@ pub(crate) fn root<'s, A: Agent, R: Hears<A>>(
             }
             marks.for_each(|capability, marks| {
                 for mark in marks.drain(..) {
-                    marked = mark.time;
                     asked.push_back((mark.time, capability.retain(3)));
                 }
             });
@@ -476,38 +471,38 @@ pub(crate) fn root<'s, A: Agent, R: Hears<A>>(
                     root.begin_snapshot(time, capability);
                 }
             };
-            // Up to where times can be worked through now.
-            let mut limit = frontier;
-            if ended {
-                reached = reached.or_else(|| pace.reached_before(slot).map(|before| before.max(marked)));
-                limit = Some(reached.unwrap_or(0));
-            }
+            // Stopped, not ended: timers in the future are not due. Those before what has been read, or before what a
+            // checkpoint is to contain, are.
+            let stopped = shared.config.stop.requested() || shared.until().is_some();
+            let due_before = (ended && stopped).then(|| {
+                let read = pending.last_key_value().map_or(0, |(time, _)| time + 1);
+                read.max(asked.back().map_or(0, |(time, _)| *time))
+            });
+            // After the end of all inputs, the timers fire that are pending then; what they set beyond the
+            // last of these does not, or an agent that always sets its next timer would never end.
+            let mut last_timer = None;
             loop {
-                let next = pending.keys().next().copied().into_iter().chain(root.due()).min();
-                let Some(time) = next.filter(|&time| limit.is_none_or(|limit| time < limit)) else {
-                    if !ended || done || next.is_some() && reached.is_none() {
-                        break;
-                    }
-                    // After the end of all inputs, time goes on to the latest timer that is pending then, on all workers.
-                    // What is set beyond that does not fire, or an agent that always sets its next timer would never end.
-                    // Stopped is not ended: timers in the future are not due. Those before what has been read, or before
-                    // what a checkpoint is to contain, are.
-                    if next.is_none() || !pace.read_stopped() {
-                        let latest = pace.latest_timer(slot, || root.timers.latest());
-                        if next.is_some() {
-                            let Some(latest) = latest else { break };
-                            limit = latest.map(|latest| latest.saturating_add(1)).max(limit);
-                            if next < limit {
-                                continue;
-                            }
-                        }
-                    }
+                let to_read = root.collected.earliest();
+                if pending.is_empty()
+                    && (to_read.is_none() || to_read >= due_before)
+                    && due_before.is_some_and(|before| root.timers.earliest().is_none_or(|due| due >= before))
+                {
                     begin(&mut root, &mut storing, &mut asked, None);
                     root.forget_timers(&shared.machine);
-                    done = true;
+                }
+                if ended && pending.is_empty() && to_read.is_none() && last_timer.is_none() {
+                    last_timer = root.timers.latest();
+                }
+                let next = pending.keys().next().copied().into_iter().chain(root.due()).min();
+                let Some(time) = next.filter(|&time| frontier.is_none_or(|frontier| time < frontier)) else {
                     break;
                 };
                 begin(&mut root, &mut storing, &mut asked, Some(time));
+                if last_timer.is_some_and(|last| time > last) {
+                    begin(&mut root, &mut storing, &mut asked, None);
+                    root.forget_timers(&shared.machine);
+                    break;
+                }
                 let (held, changes) =
                     root.collected.take(time).map(|due| (due.capabilities, due.changes)).unzip();
                 let Pending { capabilities, mut parcels } =
@@ -561,7 +556,7 @@ pub(crate) fn root<'s, A: Agent, R: Hears<A>>(
                 }
                 hold_for_timers(&root.timers, &mut timer_capabilities, &capabilities);
             }
-            begin(&mut root, &mut storing, &mut asked, limit);
+            begin(&mut root, &mut storing, &mut asked, frontier);
             if let Some(durable) = &durable
                 && root.snapshot.is_some()
             {
@@ -597,8 +592,7 @@ pub(crate) fn root<'s, A: Agent, R: Hears<A>>(
             }
             pace.set_timer(slot, root.due());
             // The operator stays until the last snapshot is stored.
-            let busy = root.snapshot.is_some() || !storing.is_empty() || !asked.is_empty();
-            !shared.failed() && (busy || ended && !done)
+            !shared.failed() && (root.snapshot.is_some() || !storing.is_empty() || !asked.is_empty())
         }
     });
 

@@ -1,5 +1,4 @@
-//! Marks: when a checkpoint is taken. Worker 0 tells all roots: as of this time. Without checkpoints, they only hold the time
-//! that roots may go on to.
+//! Marks: when a checkpoint is taken. Worker 0 tells all roots: as of this time.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -26,7 +25,7 @@ pub(crate) struct Mark {
     pub(crate) time: Time,
 }
 
-/// Builds the operator that sends marks. Without checkpoints its stream has none, and ends with the inputs.
+/// Builds the operator that sends marks. Its stream has no marks, and no times to wait for, without checkpoints.
 pub(crate) fn marks<'s>(
     scope: Scope<'s, Time>,
     pace: &Rc<Pace>,
@@ -54,14 +53,11 @@ pub(crate) fn marks<'s>(
         move |_frontiers| {
             let Some(held) = capability.as_mut() else { return };
             if !keeps {
-                // Agents are to go on for as long as there is any input, theirs or another: with the clock, and no faster.
-                if pace.all_read() && pace.held().is_none() || shared.failed() {
-                    capability = None;
-                    return;
-                }
-                let time = pace.held().unwrap_or_else(|| pace.open());
-                if *held.time() < time {
-                    held.downgrade(&time);
+                // Agents in a loop are to go on for as long as there is any input, theirs or another.
+                match pace.held().filter(|_| pace.loops() && !shared.failed()) {
+                    Some(time) if *held.time() < time => held.downgrade(&time),
+                    Some(_) => {}
+                    None => capability = None,
                 }
                 return;
             }
